@@ -131,14 +131,14 @@ impl Chroma {
         Self { columns: (0..count).map(cell).collect(), column_s: seconds }
     }
 
-    /// The first `count` columns, or all where there are fewer.
+    /// Returns the first `count` columns, or all where there are fewer.
     #[must_use]
     pub fn first(mut self, count: usize) -> Self {
         self.columns.truncate(count);
         self
     }
 
-    /// The chroma transposed up by any number of `semitones`.
+    /// Returns the chroma transposed up by any number of `semitones`.
     #[must_use]
     pub fn transposed(&self, semitones: i32) -> Self {
         let by = semitones.rem_euclid(PITCH_CLASSES as i32) as usize;
@@ -147,15 +147,15 @@ impl Chroma {
         moved
     }
 
-    /// Mean column.
+    /// Computes the mean column.
     #[must_use]
     pub fn mean(&self) -> [f32; PITCH_CLASSES] {
         let count = self.columns.len().max(1) as f32;
         std::array::from_fn(|class| self.columns.iter().map(|column| column[class]).sum::<f32>() / count)
     }
 
-    /// The upward shifts of `other` from 0 to 11 semitones, ordered by how similar its mean column is to that of `self`: the
-    /// optimal transposition index (Serrà, Gómez & Herrera 2008) first.
+    /// Returns the upward shifts of `other` from 0 to 11 semitones, ordered by how similar its mean column is to
+    /// that of `self`: the optimal transposition index (Serrà, Gómez & Herrera 2008) first.
     #[must_use]
     pub fn transpositions(&self, other: &Self) -> [i32; PITCH_CLASSES] {
         let (own, theirs) = (self.mean(), other.mean());
@@ -186,7 +186,8 @@ pub(crate) fn unit(mut column: [f32; PITCH_CLASSES]) -> [f32; PITCH_CLASSES] {
     column
 }
 
-/// The median as in NumPy: the mean of the two middle values if their number is even; 0 if there are no values. Reorders the values.
+/// Computes the median as in NumPy: the mean of the two middle values if their number is even; 0 if there are no
+/// values. Reorders the values.
 pub(crate) fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() {

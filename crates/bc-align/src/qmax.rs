@@ -24,12 +24,12 @@ impl Costs {
     /// The costs of the paper (section 3.2), where a change of tempo is free.
     pub const QMAX: Self = Self { gap_opening: 0.5, gap_extension: 0.7, tempo_change: 0.0 };
 
-    /// The steps that lead to a cell, as (rows, columns) back, each with its cost.
+    /// Returns the steps that lead to a cell, as (rows, columns) back, each with its cost.
     pub fn steps(&self) -> [((usize, usize), f32); 3] {
         [((1, 1), 0.0), ((2, 1), self.tempo_change), ((1, 2), self.tempo_change)]
     }
 
-    /// The penalty of an unset cell after a cell with the value `hit_before` in the plot.
+    /// Returns the penalty of an unset cell after a cell with the value `hit_before` in the plot.
     #[inline(always)]
     pub fn gap(&self, hit_before: f32) -> f32 {
         self.gap_extension - (self.gap_extension - self.gap_opening) * hit_before
@@ -79,19 +79,19 @@ pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
     cell_similarity(&a.cells.columns, &b.columns, settings)
 }
 
-/// The Qmax similarity of cells that are already in one key, each of length 1.
+/// Computes the Qmax similarity of cells that are already in one key, each of length 1.
 #[must_use]
 pub fn cell_similarity(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
     let Some(plot) = Plot::new(a, b, settings.depth, settings.kappa) else { return 0.0 };
     f64::from(longest(&plot, &Costs::QMAX)) / (plot.columns as f64).sqrt()
 }
 
-/// The greatest value of the recursion.
+/// Computes the greatest value of the recursion.
 pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
     recursion(plot, costs, &mut [])
 }
 
-/// The whole matrix of the recursion, rows x columns, for tracing paths back.
+/// Computes the whole matrix of the recursion, rows x columns, for tracing paths back.
 pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
     let mut all = vec![0f32; plot.rows * plot.columns];
     recursion(plot, costs, &mut all);

@@ -28,7 +28,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The plot of two recordings, whose columns have length 1 (or near 0 where they are silent); `None` if one of
+    /// Computes the plot of two recordings, whose columns have length 1 (or near 0 where they are silent); `None` if one of
     /// them is shorter than a moment.
     pub fn new(
         a: &[[f32; PITCH_CLASSES]],
@@ -157,8 +157,8 @@ wide! {
     }
 }
 
-/// A limit that exactly `count` of the values do not exceed, found by counting: no value is moved, so that a vector of them is
-/// compared at a time. `None` if that takes too long, for example if values are equal.
+/// Finds a limit that exactly `count` of the values do not exceed, found by counting: no value is moved, so that a
+/// vector of them is compared at a time. `None` if that takes too long, for example if values are equal.
 #[inline(always)]
 fn limit(values: &[f32], count: usize, guess: Option<f32>) -> Option<f32> {
     let (chunks, rest) = values.as_chunks::<LANES>();

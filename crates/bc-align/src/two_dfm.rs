@@ -31,7 +31,7 @@ impl Default for Settings {
     }
 }
 
-/// The vector of a recording: 12 x `width`, row-major (pitch frequency, then time frequency, in the order of a
+/// Computes the vector of a recording: 12 x `width`, row-major (pitch frequency, then time frequency, in the order of a
 /// Fourier transform), of length 1; zeros for silence. A recording shorter than a patch is followed by silence.
 #[must_use]
 pub fn vector(chroma: &Chroma, settings: &Settings) -> Vec<f32> {

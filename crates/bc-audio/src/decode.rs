@@ -102,17 +102,17 @@ impl Decoder {
         }
     }
 
-    /// Length of what was decoded, in seconds.
+    /// Returns the length of what was decoded, in seconds.
     pub fn decoded_s(&self) -> f64 {
         self.samples() as f64 / f64::from(self.header.sample_rate.max(1))
     }
 
-    /// How many frames decoded so far, and how many were skipped because they do not.
+    /// Returns how many frames decoded so far, and how many were skipped because they do not.
     pub fn frames(&self) -> Frames {
         self.frames
     }
 
-    /// The next block of mono samples (the mean of the channels), which is not empty; `None` at the end.
+    /// Decodes the next block of mono samples (the mean of the channels), which is not empty; `None` at the end.
     ///
     /// # Errors
     /// A stream that cannot continue, a file that can no longer be read, a deadline that is over.

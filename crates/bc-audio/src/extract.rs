@@ -25,7 +25,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that `[features]` sets.
+    /// Returns the limits that `[features]` sets.
     pub fn of(config: &FeaturesConfig) -> Self {
         Self {
             longest_s: config.longest_s,
@@ -74,12 +74,12 @@ impl Extractor {
         Self { twice: plan.oversampled(2), plan, limits }
     }
 
-    /// The settings it was planned for.
+    /// Returns the settings it was planned for.
     pub fn settings(&self) -> &CqtSettings {
         self.plan.settings()
     }
 
-    /// The limits of a file.
+    /// Returns the limits of a file.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -92,7 +92,7 @@ impl Extractor {
         self.within_deadline(path)
     }
 
-    /// The features of a file like [`Self::file`], with magnitudes of 32 bits.
+    /// Computes the features of a file like [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
         self.within_deadline(path)
     }
@@ -146,15 +146,15 @@ impl Extractor {
         })
     }
 
-    /// The plan for signals of `rate`, and the resampler to the plan's rate.
+    /// Returns the plan for signals of `rate`, and the resampler to the plan's rate.
     fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
         let target = self.settings().sample_rate;
         let (plan, taken) = if rate == 2 * target { (&self.twice, rate) } else { (&self.plan, target) };
         Ok((plan, Resample::new(rate, taken)?))
     }
 
-    /// The pooled magnitude, in 32 bits, of mono samples at `rate`, as [`Self::file_exact`] has it of a file that decodes to
-    /// them: bins x frames, row-major, and the number of frames.
+    /// Computes the pooled magnitude, in 32 bits, of mono samples at `rate`, as [`Self::file_exact`] has it of a
+    /// file that decodes to them: bins x frames, row-major, and the number of frames.
     ///
     /// # Errors
     /// A rate that the resampler refuses.
@@ -175,7 +175,7 @@ impl Extractor {
         Ok(pooled.finish())
     }
 
-    /// The pooled magnitude of samples that are already mono and at the configured rate:
+    /// Computes the pooled magnitude of samples that are already mono and at the configured rate:
     /// bins x frames, row-major, and the number of frames.
     pub fn samples(&self, samples: &[f32]) -> (Vec<f16>, usize) {
         let mut stream = CqtStream::new(&self.plan);

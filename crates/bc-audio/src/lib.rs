@@ -54,8 +54,8 @@ const UNREAD_EXTENSIONS: [&str; 48] = [
     "flv", "mpg", "mpeg", "vob",
 ];
 
-/// The extension of a file that is passed over although it is audio or video, with a dot and in lower case; for audio without any
-/// extension, "no extension". `None` for all other files.
+/// Returns the extension of a file that is passed over although it is audio or video, with a dot and in lower case;
+/// for audio without any extension, "no extension". `None` for all other files.
 pub fn unread_kind(path: &std::path::Path) -> Option<String> {
     if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
         return None;
@@ -70,7 +70,7 @@ pub fn unread_kind(path: &std::path::Path) -> Option<String> {
     }
 }
 
-/// Whether a file's name has an extension of audio.
+/// Returns whether a file's name has an extension of audio.
 pub fn is_audio(path: &std::path::Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))

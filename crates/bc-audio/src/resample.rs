@@ -9,7 +9,7 @@ use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 /// Input samples per call, at least; with one sub-chunk this is also the length of the anti-aliasing filter.
 const CHUNK: usize = 4096;
 
-/// The chunk for a pair of rates. The filter's delay is half a chunk: an even number of the
+/// Returns the chunk for a pair of rates. The filter's delay is half a chunk: an even number of the
 /// smallest exact ratio makes that a whole number of output samples, so that it can be taken away.
 fn chunk(from: u32, to: u32) -> usize {
     let (mut a, mut b) = (from, to);
@@ -33,7 +33,7 @@ pub struct Resample {
 }
 
 impl Resample {
-    /// A stream from `from` Hz to `to` Hz.
+    /// Creates a stream from `from` Hz to `to` Hz.
     ///
     /// # Errors
     /// A rate of zero, or a ratio that the resampler refuses.

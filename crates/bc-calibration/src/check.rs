@@ -164,7 +164,7 @@ fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Optio
     })
 }
 
-/// The log-likelihood ratios of the versions that have another version of their work: with their own work,
+/// Returns the log-likelihood ratios of the versions that have another version of their work: with their own work,
 /// and of all of them with other works.
 pub(super) fn size_queries(
     versions: &Versions<'_>,
@@ -190,7 +190,7 @@ pub(super) fn size_queries(
     Ok((queries, others))
 }
 
-/// Every version that has another version of its work is a query twice: with its work in the index and without.
+/// Returns every version that has another version of its work is a query twice: with its work in the index and without.
 pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Result<Vec<Answers>> {
     // The accepted probability, and whether it was the right work; with and without the work.
     let (mut with, mut without) = (Vec::new(), Vec::new());

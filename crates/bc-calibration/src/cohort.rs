@@ -32,7 +32,8 @@ pub struct Cohort {
 }
 
 impl Cohort {
-    /// The cohort of a query's cosines with recordings, most of which are of other works; `None` for fewer than [`MIN_COHORT`].
+    /// Creates the cohort of a query's cosines with recordings, most of which are of other works; `None` for fewer
+    /// than [`MIN_COHORT`].
     #[must_use]
     pub fn from_scores(scores: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut spread: Vec<f64> = scores.into_iter().map(spread).collect();
@@ -45,7 +46,7 @@ impl Cohort {
         Some(Self { centre: at(0.5), width })
     }
 
-    /// The standardised score of a cosine: its distance from the centre in widths.
+    /// Returns the standardised score of a cosine: its distance from the centre in widths.
     #[must_use]
     pub fn standard(&self, score: f64) -> f64 {
         (spread(score) - self.centre) / self.width

@@ -39,14 +39,14 @@ impl Tail {
         Self { from, rate: 1.0 / excess.max(1e-3), share: count as f64 / sorted.len().max(1) as f64 }
     }
 
-    /// The logarithm of the density at `value`; below the tail, that of the tail's beginning.
+    /// Returns the logarithm of the density at `value`; below the tail, that of the tail's beginning.
     #[must_use]
     pub fn ln_density(&self, value: f64) -> f64 {
         (self.share * self.rate).ln() - self.rate * (value - self.from).max(0.0)
     }
 }
 
-/// The logarithm of the density of copies at a transformed score; `None` where there are no copies.
+/// Returns the logarithm of the density of copies at a transformed score; `None` where there are no copies.
 pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
     (spread >= COPY_FROM).then(|| -(MAX_SPREAD - COPY_FROM).ln())
 }
@@ -77,7 +77,7 @@ pub enum PairKind {
 }
 
 impl PairKind {
-    /// The name in tables and files.
+    /// Returns the name in tables and files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -90,8 +90,8 @@ impl PairKind {
 }
 
 impl KindProbabilities {
-    /// The kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and maybe the same
-    /// recording is of one work.
+    /// Returns the kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and
+    /// maybe the same recording is of one work.
     #[must_use]
     pub fn kind(&self) -> PairKind {
         if self.same_audio >= SURE_PROBABILITY {

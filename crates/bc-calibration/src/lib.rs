@@ -62,7 +62,7 @@ pub const SEARCH_PRIOR: f64 = 0.05;
 /// Even odds: the prior of the tables, and the default of commands.
 pub const EVEN_ODDS: f64 = 0.5;
 
-/// The default path of the calibration of a file of embeddings.
+/// Returns the default path of the calibration of a file of embeddings.
 #[must_use]
 pub fn default_path(embeddings: &Path) -> PathBuf {
     embeddings.with_file_name("calibration.json")
@@ -190,7 +190,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// How the recordings were compared to give these scores; `None` for one vector per recording.
+    /// Returns how the recordings were compared to give these scores; `None` for one vector per recording.
     ///
     /// # Errors
     /// Settings whose comparison cannot be understood.
@@ -203,7 +203,7 @@ impl Calibration {
         }
     }
 
-    /// The log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,
+    /// Returns the log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,
     /// than of two works. `cohort` is of the query's scores with other recordings.
     #[must_use]
     pub fn log_ratio(&self, score: f64, cohort: Option<&Cohort>) -> f64 {
@@ -219,7 +219,7 @@ impl Calibration {
         larger + ((cover - larger).exp() + (copy - larger).exp()).ln()
     }
 
-    /// The probability of each kind for a pair with this score, if a share `prior` of all pairs is of one work.
+    /// Returns the probability of each kind for a pair with this score, if a share `prior` of all pairs is of one work.
     #[must_use]
     pub fn kinds(
         &self,
@@ -235,7 +235,7 @@ impl Calibration {
         KindProbabilities { same_audio: same * share, same_work: same * (1.0 - share), other: posterior.none }
     }
 
-    /// The share of copies among pairs of one work that have this score.
+    /// Returns the share of copies among pairs of one work that have this score.
     #[must_use]
     pub fn copy_share(&self, score: f64, same_file: bool) -> f64 {
         if same_file {

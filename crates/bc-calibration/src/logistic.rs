@@ -46,20 +46,20 @@ impl Curve {
         Self { line, bend: others.from, beyond }
     }
 
-    /// The log-likelihood ratio of a score.
+    /// Returns the log-likelihood ratio of a score.
     #[must_use]
     pub fn log_ratio(&self, score: f64) -> f64 {
         let above = (score - self.bend).max(0.0);
         self.line.log_ratio(score.min(self.bend)) + self.beyond * above
     }
 
-    /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
+    /// Returns the probability that a pair of this score is of one work, when `prior` of all pairs are.
     #[must_use]
     pub fn probability(&self, score: f64, prior: f64) -> f64 {
         probability(self.log_ratio(score), prior)
     }
 
-    /// The score at which the probability is `probability`.
+    /// Returns the score at which the probability is `probability`.
     #[must_use]
     pub fn score(&self, probability: f64, prior: f64) -> f64 {
         let straight = self.line.score(probability, prior);
@@ -86,26 +86,26 @@ pub struct Line {
 }
 
 impl Line {
-    /// The log-likelihood ratio of a score.
+    /// Returns the log-likelihood ratio of a score.
     #[must_use]
     pub fn log_ratio(&self, score: f64) -> f64 {
         self.slope * score + self.intercept
     }
 
-    /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
+    /// Returns the probability that a pair of this score is of one work, when `prior` of all pairs are.
     #[must_use]
     pub fn probability(&self, score: f64, prior: f64) -> f64 {
         probability(self.log_ratio(score), prior)
     }
 
-    /// The score at which the probability is `probability`.
+    /// Returns the score at which the probability is `probability`.
     #[must_use]
     pub fn score(&self, probability: f64, prior: f64) -> f64 {
         let log_odds = (probability / (1.0 - probability)).ln() - (prior / (1.0 - prior)).ln();
         (log_odds - self.intercept) / self.slope
     }
 
-    /// The most likely line, by Newton's method. Both classes have the weight 1/2; the targets
+    /// Fits the most likely line, by Newton's method. Both classes have the weight 1/2; the targets
     /// are Platt's, so that classes that do not overlap still give a finite slope.
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {

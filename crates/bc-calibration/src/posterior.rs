@@ -14,7 +14,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The combined evidence of all versions, as a log-likelihood ratio.
+    /// Returns the combined evidence of all versions, as a log-likelihood ratio.
     #[must_use]
     pub fn log_ratio(&self) -> f64 {
         combined(&self.ratios)
@@ -67,7 +67,7 @@ pub fn posterior(works: &[Evidence], rest: UnexaminedWorks, prior: f64) -> Poste
     Posterior { works, none: none / total }
 }
 
-/// The log-likelihood ratio of a work from those of its versions.
+/// Returns the log-likelihood ratio of a work from those of its versions.
 fn combined(versions: &[f64]) -> f64 {
     if versions.is_empty() {
         return f64::NEG_INFINITY;

@@ -32,7 +32,7 @@ struct Measured<'a> {
 }
 
 impl<'a> Versions<'a> {
-    /// All versions of `split`.
+    /// Returns all versions of `split`.
     pub fn of_split(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim.max(1);
         let mut versions = Self::empty(dim);
@@ -64,7 +64,7 @@ impl<'a> Versions<'a> {
         Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim, measured: None }
     }
 
-    /// A sample of whole cliques, spread evenly; all of them if there are few.
+    /// Returns a sample of whole cliques, spread evenly; all of them if there are few.
     pub fn sample(&self) -> Self {
         let cliques = self.clique_count();
         let keep = (cliques * SAMPLE_VERSIONS / self.len().max(1)).clamp(1, cliques.max(1));
@@ -87,42 +87,42 @@ impl<'a> Versions<'a> {
         sample
     }
 
-    /// Number of versions.
+    /// Returns the number of versions.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there are no versions.
+    /// Returns whether there are no versions.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Number of cliques, including those that a sample left out.
+    /// Returns the number of cliques, including those that a sample left out.
     pub fn clique_count(&self) -> usize {
         self.cliques.iter().max().map_or(0, |largest| *largest as usize + 1)
     }
 
-    /// The vector of a version.
+    /// Returns the vector of a version.
     pub fn vector(&self, row: usize) -> &[f32] {
         &self.vectors[row * self.dim..][..self.dim]
     }
 
-    /// The vectors of all versions as rows.
+    /// Returns the vectors of all versions as rows.
     pub fn rows(&self) -> Vectors<'_> {
         Vectors { vectors: &self.vectors, dim: self.dim }
     }
 
-    /// Number of cliques that have a version here.
+    /// Returns the number of cliques that have a version here.
     pub fn distinct_cliques(&self) -> usize {
         self.sizes().len()
     }
 
-    /// Number of cliques with two versions or more.
+    /// Returns the number of cliques with two versions or more.
     pub fn repeated_cliques(&self) -> usize {
         self.sizes().values().filter(|size| **size > 1).count()
     }
 
-    /// Number of pairs of one clique, and of two.
+    /// Returns the number of pairs of one clique, and of two.
     pub fn pair_counts(&self) -> PairCounts {
         let pairs = |count: u64| count * count.saturating_sub(1) / 2;
         let same = self.sizes().values().map(|size| pairs(*size)).sum();
@@ -158,7 +158,7 @@ impl<'a> Versions<'a> {
         Ok(())
     }
 
-    /// The score of every pair, and whether it is of one clique.
+    /// Returns the score of every pair, and whether it is of one clique.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -182,7 +182,7 @@ pub struct PairCounts {
 }
 
 impl PairCounts {
-    /// The precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
+    /// Returns the precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
     /// share `false_alarms` of the others. A sample of whole cliques has the shares right, but not the numbers: with a
     /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. It is 1 if nothing
     /// is accepted.

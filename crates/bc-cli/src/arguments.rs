@@ -21,7 +21,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The resolved configuration; `None` after `--print-config` has printed it.
+    /// Loads the resolved configuration; `None` after `--print-config` has printed it.
     pub fn load(&self) -> Result<Option<Config>> {
         let config = self.resolve()?;
         if self.print_config {
@@ -31,7 +31,7 @@ impl ConfigArgs {
         Ok(Some(config))
     }
 
-    /// The resolved configuration.
+    /// Returns the resolved configuration.
     pub fn resolve(&self) -> Result<Config> {
         config::load(self.config.as_deref(), &self.overrides)
     }

@@ -17,7 +17,7 @@ const COMMAND: &str = "documents";
 /// Columns of help texts in the reference page, whatever the terminal.
 const WIDTH: usize = 100;
 
-/// The folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.
+/// Returns the folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.
 pub(crate) fn requested_folder(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     let command = arguments.nth(1)?;
     (command == COMMAND).then(|| arguments.next().unwrap_or_else(|| ".".into()).into())
@@ -46,7 +46,7 @@ pub(crate) fn write(command: Command, folder: &Path) -> Result<()> {
     bc_formats::atomic::write(&page, reference(&mut command).as_bytes())
 }
 
-/// A page with the help text of the program and of each of its commands.
+/// Returns a page with the help text of the program and of each of its commands.
 fn reference(command: &mut Command) -> String {
     let name = command.get_name().to_owned();
     let mut page = format!("# {name}\n\nMade by `scripts/reference.sh`; edit the program's help instead.\n");

@@ -31,7 +31,7 @@ pub fn install(note: &'static str) -> Result<()> {
     .context("cannot catch Ctrl-C")
 }
 
-/// Whether Ctrl-C (or SIGTERM, as Slurm sends before a time limit) has come.
+/// Returns whether Ctrl-C (or SIGTERM, as Slurm sends before a time limit) has come.
 pub fn requested() -> bool {
     FIRST.get().is_some()
 }

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
+/// Runs a stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
 /// writes man pages, shell completions and a reference page instead.
 pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::Result<T>) -> ExitCode {
     run(|| match documents::requested_folder(std::env::args_os()) {
@@ -56,7 +56,7 @@ pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCo
     outcome::report(main().map(Into::into))
 }
 
-/// An error with its causes, each once: `cannot read x: permission denied`.
+/// Returns an error with its causes, each once: `cannot read x: permission denied`.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

@@ -32,7 +32,7 @@ impl From<()> for Outcome {
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);
 
-/// The exit code of a command's result; prints the last line that belongs to it.
+/// Returns the exit code of a command's result; prints the last line that belongs to it.
 pub(crate) fn report(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ const PERIOD: &str = "BYTECOVER_PROGRESS_SECONDS";
 /// The variable for the form of the lines: `json` for programs.
 const FORM: &str = "BYTECOVER_PROGRESS";
 
-/// A bar over `length` steps of `unit` (`files`, `steps`). Text that changes besides the
+/// Creates a bar over `length` steps of `unit` (`files`, `steps`). Text that changes besides the
 /// count is set with [`ProgressBar::set_message`].
 pub fn bar(length: u64, label: &str, unit: &str) -> ProgressBar {
     let template = format!(
@@ -39,7 +39,7 @@ pub fn bar(length: u64, label: &str, unit: &str) -> ProgressBar {
     bar
 }
 
-/// A spinner for work of unknown length.
+/// Creates a spinner for work of unknown length.
 pub fn spinner(label: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>10.bold} {spinner} {msg}  {elapsed}")
         .expect("the template is valid");

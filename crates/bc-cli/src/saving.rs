@@ -76,13 +76,13 @@ pub struct SaveTimer {
 }
 
 impl SaveTimer {
-    /// A timer with a minute between two saves, unless the environment sets another period.
+    /// Creates a timer with a minute between two saves, unless the environment sets another period.
     #[must_use]
     pub fn new() -> Self {
         Self::every(Duration::from_secs(60))
     }
 
-    /// A timer with this period between two saves, unless the environment sets another one.
+    /// Creates a timer with this period between two saves, unless the environment sets another one.
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period_set = period::from_environment(PERIOD);
@@ -101,7 +101,7 @@ impl SaveTimer {
         self.last = Instant::now();
     }
 
-    /// Whether it is time; if so, the next period begins.
+    /// Returns whether it is time; if so, the next period begins.
     pub fn is_due(&mut self) -> bool {
         let due = self.last.elapsed() >= self.every;
         if due {

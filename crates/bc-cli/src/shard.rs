@@ -18,12 +18,12 @@ impl Shard {
     /// All of the work.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Whether item number `item` of a list that is distributed round-robin belongs to this part.
+    /// Returns whether item number `item` of a list that is distributed round-robin belongs to this part.
     pub fn takes(&self, item: usize) -> bool {
         item % self.count == self.index
     }
 
-    /// The items of this part of a list that is distributed round-robin.
+    /// Returns the items of this part of a list that is distributed round-robin.
     pub fn of<T>(&self, items: Vec<T>) -> Vec<T> {
         let own = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
         own.map(|(_, item)| item).collect()
@@ -87,7 +87,7 @@ pub struct ShardArgs {
 }
 
 impl ShardArgs {
-    /// The requested part, or the whole without `--shard`; that it is the whole is printed to standard
+    /// Returns the requested part, or the whole without `--shard`; that it is the whole is printed to standard
     /// error if a job array suggests that a part was meant.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// A JSON array with a line per item, for programs that read lines and no JSON.
+/// Returns a JSON array with a line per item, for programs that read lines and no JSON.
 ///
 /// # Errors
 /// An item that cannot be written as JSON.

@@ -54,7 +54,7 @@ struct Emulated {
     _library: Library,
 }
 
-/// A device on CPU threads. The library is compiled once for each state of the sources, into the folder of temporary
+/// Opens a device on CPU threads. The library is compiled once for each state of the sources, into the folder of temporary
 /// files.
 ///
 /// # Errors
@@ -73,7 +73,8 @@ pub fn open(hip_cpu: &Path) -> Result<Arc<dyn Device>> {
     }
 }
 
-/// The library of the kernels, in the folder of temporary files; each file is compiled by itself, once for each state.
+/// Compiles the library of the kernels, in the folder of temporary files; each file is compiled by itself, once for
+/// each state.
 fn compiled(hip_cpu: &Path) -> Result<PathBuf> {
     let mut units: Vec<(&str, &str)> =
         SOURCES.iter().map(|source| (source.file, source.original())).collect();

@@ -33,7 +33,7 @@ impl std::fmt::Debug for Gpu {
 const MAX_VALUES: usize = i32::MAX as usize;
 
 impl Gpu {
-    /// A device for a run of this precision.
+    /// Creates a device for a run of this precision.
     pub fn new(device: Arc<dyn Device>, precision: Precision) -> Self {
         Self { pool: Pool::new(Arc::clone(&device)), device, precision }
     }
@@ -43,12 +43,12 @@ impl Gpu {
         self.device.name()
     }
 
-    /// The precision of this run.
+    /// Returns the precision of this run.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// How activations are stored.
+    /// Returns how activations are stored.
     pub fn element(&self) -> Element {
         self.precision.element()
     }
@@ -102,7 +102,7 @@ impl Gpu {
         self.pool.take(count * bytes)
     }
 
-    /// An uninitialised image.
+    /// Allocates an uninitialised image.
     ///
     /// # Errors
     /// No memory.
@@ -110,7 +110,7 @@ impl Gpu {
         Ok(Image { memory: self.take(shape.count(), element.bytes())?, shape, element })
     }
 
-    /// An uninitialised buffer.
+    /// Allocates an uninitialised buffer.
     ///
     /// # Errors
     /// No memory.
@@ -118,7 +118,7 @@ impl Gpu {
         Ok(Buffer { memory: self.take(len, size_of::<T>())?, len, values: PhantomData })
     }
 
-    /// A buffer of zeros.
+    /// Allocates a buffer of zeros.
     ///
     /// # Errors
     /// No memory.
@@ -128,7 +128,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// A buffer with these values.
+    /// Creates a buffer with these values.
     ///
     /// # Errors
     /// No memory.
@@ -190,7 +190,7 @@ impl Gpu {
         unsafe { self.device.copy(to.at(at), from.at(first), count * size_of::<T>()) }
     }
 
-    /// An image of values in the order (batch, height, width, channels).
+    /// Creates an image of values in the order (batch, height, width, channels).
     ///
     /// # Errors
     /// Another number of values; no memory.
@@ -210,7 +210,7 @@ impl Gpu {
         Ok(image)
     }
 
-    /// An image's values in the order (batch, height, width, channels); waits.
+    /// Reads an image's values in the order (batch, height, width, channels); waits.
     ///
     /// # Errors
     /// Those of earlier launches.
@@ -289,13 +289,13 @@ impl Tiling {
         [self.tiles, self.chunks, shape.batch]
     }
 
-    /// The kernel of this name for these packs.
+    /// Returns the kernel of this name for these packs.
     pub fn kernel(&self, name: &str, element: Element) -> String {
         kernel(name, element, self.vector)
     }
 }
 
-/// The kernel of this name.
+/// Returns the kernel of this name.
 pub(crate) fn kernel(name: &str, element: Element, vector: usize) -> String {
     format!("{name}_{}_v{vector}", element.name())
 }

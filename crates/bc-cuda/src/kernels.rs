@@ -27,7 +27,7 @@ pub const OPTIONS: [&str; 1] = ["--std=c++17"];
 pub const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_120"];
 
 impl Source {
-    /// The text, with the header in place of its `#include`.
+    /// Returns the text, with the header in place of its `#include`.
     pub fn text(&self) -> String {
         self.text.replacen(INCLUDE, COMMON, 1)
     }

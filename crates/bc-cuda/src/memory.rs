@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Small blocks are multiples of this.
 const SMALL: usize = 512;
 
-/// The size of the block that holds `bytes`: at most an eighth more, so that lengths that vary a little share blocks.
+/// Returns the size of the block that holds `bytes`: at most an eighth more, so that lengths that vary a little share blocks.
 pub(crate) fn block_size(bytes: usize) -> usize {
     let step = (bytes.max(1).next_power_of_two() / 16).max(SMALL);
     bytes.max(1).div_ceil(step) * step
@@ -137,7 +137,7 @@ impl Memory {
         self.0.address
     }
 
-    /// Whether it is not shared.
+    /// Returns whether it is not shared.
     pub(crate) fn is_unique(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

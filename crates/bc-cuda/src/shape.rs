@@ -84,7 +84,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// How activations and copies of weights are stored.
+    /// Returns how activations and copies of weights are stored.
     pub const fn element(self) -> Element {
         match self {
             Self::F32 | Self::Tf32 => Element::F32,
@@ -170,7 +170,7 @@ impl Convolution {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// The output's shape.
+    /// Returns the output's shape.
     ///
     /// # Errors
     /// An input of other channels, or smaller than the kernel.

@@ -22,12 +22,12 @@ impl Image {
         self.shape
     }
 
-    /// How its values are stored.
+    /// Returns how its values are stored.
     pub fn element(&self) -> Element {
         self.element
     }
 
-    /// The same values in another shape.
+    /// Returns the same values in another shape.
     ///
     /// # Panics
     /// Another number of values.
@@ -51,12 +51,12 @@ pub struct Buffer<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -65,7 +65,7 @@ impl<T: Pod> Buffer<T> {
         self.memory.address()
     }
 
-    /// The address of value `index`.
+    /// Returns the address of value `index`.
     pub(crate) fn at(&self, index: usize) -> Address {
         assert!(index <= self.len, "value {index} of {}", self.len);
         self.memory.address() + (index * size_of::<T>()) as u64

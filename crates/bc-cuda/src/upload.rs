@@ -63,7 +63,7 @@ impl Uploader {
         Ok(Upload { slot: Some(slot), shape, home: Arc::clone(&self.free) })
     }
 
-    /// A free slot of so many bytes; the oldest, for what was read from it last is read by now.
+    /// Returns a free slot of so many bytes; the oldest, for what was read from it last is read by now.
     fn slot(&self, bytes: usize) -> Result<Slot> {
         let mut free = self.free.locked();
         let large = free.iter().position(|slot| slot.bytes >= bytes);
@@ -77,8 +77,8 @@ impl Uploader {
         Ok(Slot { bytes, staging })
     }
 
-    /// A batch that was sent, cut into `parts` of as many items each, as images of this element. What is queued from now
-    /// on waits for its arrival; the host does not.
+    /// Returns a batch that was sent, cut into `parts` of as many items each, as images of this element. What is
+    /// queued from now on waits for its arrival; the host does not.
     ///
     /// # Errors
     /// A batch that cannot be cut like this; no memory; the driver's.

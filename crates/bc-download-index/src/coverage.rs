@@ -35,7 +35,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter without versions; `usable` decides which versions count as usable.
+    /// Creates a counter without versions; `usable` decides which versions count as usable.
     pub fn new(usable: fn(&Version) -> bool) -> Self {
         let splits = Split::ALL.iter().map(|_| Default::default()).collect();
         Self { usable, splits, cliques: HashMap::new() }
@@ -53,7 +53,7 @@ impl Counter {
         }
     }
 
-    /// The counts.
+    /// Returns the counts.
     pub fn finish(self) -> Coverage {
         let mut cliques = [[0; 2]; 4];
         for ((split, _), usable) in self.cliques {

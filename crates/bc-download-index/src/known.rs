@@ -49,7 +49,7 @@ impl<'a> EarlierNotes<'a> {
         }
     }
 
-    /// The recorded inspections of files that have not changed since, one entry per version.
+    /// Returns the recorded inspections of files that have not changed since, one entry per version.
     pub fn inspections(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Inspection>> {
         let inspection_of = |version: &Version| {
             let path = version.audio_path.as_deref()?;

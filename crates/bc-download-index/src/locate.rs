@@ -50,7 +50,7 @@ impl<'a> Audio<'a> {
         Ok(Self { config, folder, by_stem, listed: ListedFolders::default(), objects: Some(objects) })
     }
 
-    /// Size and modification time of a file as it is now, or of an object as it was listed; `None` if absent.
+    /// Returns the size and modification time of a file as it is now, or of an object as it was listed; `None` if absent.
     ///
     /// # Errors
     /// The metadata of the file cannot be read.
@@ -76,7 +76,7 @@ impl<'a> Audio<'a> {
         version.status = Status::Ok;
     }
 
-    /// The named file; if the name has no extension, the file of that name with one.
+    /// Returns the named file; if the name has no extension, the file of that name with one.
     fn existing(&self, path: PathBuf) -> Option<PathBuf> {
         if self.exists(&path) {
             return Some(path);
@@ -175,7 +175,7 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     }
 }
 
-/// Size and modification time of a file or an object as it is now; `None` if absent.
+/// Returns the size and modification time of a file or an object as it is now; `None` if absent.
 ///
 /// # Errors
 /// The file system or store cannot be asked about the file.
@@ -187,8 +187,8 @@ pub fn about_now(path: &Path) -> io::Result<Option<About>> {
     }
 }
 
-/// Whether a file exists. If its metadata cannot be read, it counts as existing: a temporary error of a network file system must not
-/// make files missing.
+/// Returns whether a file exists. If its metadata cannot be read, it counts as existing: a temporary error of a
+/// network file system must not make files missing.
 pub fn file_exists(path: &Path) -> bool {
     match retry::io(|| std::fs::metadata(path)) {
         Ok(about) => about.is_file(),
@@ -203,8 +203,8 @@ fn mark_missing(version: &mut Version, config: &IndexConfig) {
     version.reason = Some(missing_reason(version, config));
 }
 
-/// The reason of a missing version: the same text from every command, so that the index does not depend on which one ran last. The path that a list
-/// names is known to `build` alone.
+/// Returns the reason of a missing version: the same text from every command, so that the index does not depend on
+/// which one ran last. The path that a list names is known to `build` alone.
 fn missing_reason(version: &Version, config: &IndexConfig) -> String {
     format!("no file {}.* in {}", version.version_id, config.dataset_path.display())
 }
@@ -220,7 +220,7 @@ fn clear_inspection(version: &mut Version) {
     version.content_hash = None;
 }
 
-/// The files of `dataset_path` by their names without extensions. The folder is listed once: querying the file
+/// Returns the files of `dataset_path` by their names without extensions. The folder is listed once: querying the file
 /// system for each of 100,000 ids and 16 extensions is slow.
 ///
 /// # Errors
@@ -229,7 +229,7 @@ pub fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
     Ok(by_stem(listing(&audio_folder(config)?)?, config))
 }
 
-/// The objects of a store below `dataset_path`, in order of their names.
+/// Returns the objects of a store below `dataset_path`, in order of their names.
 ///
 /// # Errors
 /// The store does not list them.
@@ -251,17 +251,17 @@ fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf
     by_stem
 }
 
-/// Whether a file of this name counts as the audio of a version, whether or not it will decode.
+/// Returns whether a file of this name counts as the audio of a version, whether or not it will decode.
 pub fn is_kept(path: &Path) -> bool {
     is_audio(path) || extension(path).is_some_and(|found| CONTAINERS.contains(&found.as_str()))
 }
 
-/// The extensions for which [`is_kept`] holds.
+/// Returns the extensions for which [`is_kept`] holds.
 pub fn kept_extensions() -> impl Iterator<Item = &'static str> {
     EXTENSIONS.into_iter().chain(CONTAINERS)
 }
 
-/// The paths in a folder of audio, sorted.
+/// Lists the paths in a folder of audio, sorted.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -282,7 +282,7 @@ pub fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
 struct ListedFolders(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
 
 impl ListedFolders {
-    /// The names in a folder; none if it cannot be listed.
+    /// Lists the names in a folder; none if it cannot be listed.
     fn names(&self, folder: &Path) -> Arc<HashSet<OsString>> {
         if let Some(names) = self.0.lock().expect("no holder panics").get(folder) {
             return Arc::clone(names);
@@ -296,7 +296,7 @@ impl ListedFolders {
     }
 }
 
-/// A file's name without folders and without an extension of audio.
+/// Returns a file's name without folders and without an extension of audio.
 fn stem(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
     match name.rsplit_once('.') {
@@ -305,7 +305,7 @@ fn stem(path: &str) -> &str {
     }
 }
 
-/// The extension in lower case.
+/// Returns the extension in lower case.
 pub fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }

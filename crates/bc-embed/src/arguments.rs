@@ -73,7 +73,7 @@ pub struct WindowArgs {
 }
 
 impl WindowArgs {
-    /// The windows, if audio is cut.
+    /// Returns the windows, if audio is cut.
     ///
     /// # Errors
     /// As [`Windows::new`].

@@ -11,14 +11,14 @@ pub const CALIBRATION: &str = "calibration.json";
 /// Name of the calibration of scores of short windows.
 pub const CALIBRATION_OF_WINDOWS: &str = "calibration-windows.json";
 
-/// The network file that a path names: the one in a bundle's folder, or the file itself.
+/// Returns the network file that a path names: the one in a bundle's folder, or the file itself.
 #[must_use]
 pub fn network_of(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(NETWORK) } else { path.to_owned() }
 }
 
-/// The calibration called `name` ([`CALIBRATION`], [`CALIBRATION_OF_WINDOWS`]) of the bundle that a network file is in; `None`
-/// if there is none, or the network is not in a bundle.
+/// Reads the calibration called `name` ([`CALIBRATION`], [`CALIBRATION_OF_WINDOWS`]) of the bundle that a network
+/// file is in; `None` if there is none, or the network is not in a bundle.
 #[must_use]
 pub fn calibration_of(network: &Path, name: &str) -> Option<PathBuf> {
     let bundled = network.file_name().is_some_and(|name| name == NETWORK);

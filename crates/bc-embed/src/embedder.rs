@@ -36,7 +36,7 @@ impl Embedder {
         Self::open_with_backend(&Backend::cpu(), path, layer, assumed)
     }
 
-    /// The backend that `[eval]` names.
+    /// Returns the backend that `[eval]` names.
     ///
     /// # Errors
     /// A device that this build or machine does not have.
@@ -80,23 +80,23 @@ impl Embedder {
         Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
     }
 
-    /// Number of values of an embedding.
+    /// Returns the number of values of an embedding.
     pub fn dim(&self) -> usize {
         let settings = self.network.settings();
         if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
-    /// The settings of the network that a file of embeddings records.
+    /// Returns the settings of the network that a file of embeddings records.
     pub fn settings(&self) -> serde_json::Value {
         serde_json::json!({ "layer": self.layer, "input": self.input, "network": self.network.settings() })
     }
 
-    /// The network itself.
+    /// Returns the network itself.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// How stored features of `settings` become the network's input. The number of pooling steps makes
+    /// Returns how stored features of `settings` become the network's input. The number of pooling steps makes
     /// no difference.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Embedder {
     }
 }
 
-/// A fingerprint of all weights and running statistics by name; `export` does not change it.
+/// Returns a fingerprint of all weights and running statistics by name; `export` does not change it.
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins());

@@ -22,7 +22,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure of a file, with the reason.
+    /// Creates the failure of a file, with the reason.
     #[must_use]
     pub fn new(file: &Path, error: String) -> Self {
         Self { file: file.display().to_string(), error }
@@ -67,7 +67,7 @@ fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     RETRY.run(|error| retry_when(error) == RetryWhen::ThisRun, || false, work).0
 }
 
-/// A file to read: itself, or a copy of the object that `path` names.
+/// Returns a file to read: itself, or a copy of the object that `path` names.
 ///
 /// # Errors
 /// An object that cannot be fetched from the store.
@@ -75,7 +75,7 @@ pub fn local(path: &Path) -> Result<Local> {
     with_retries(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// The hash of the bytes of a file or an object.
+/// Computes the hash of the bytes of a file or an object.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -83,18 +83,18 @@ pub fn content_hash(path: &Path) -> Result<String> {
     fingerprint::of_file(local(path)?.path())
 }
 
-/// Size and modification time of a file or an object; empty if they cannot be read.
+/// Returns the size and modification time of a file or an object; empty if they cannot be read.
 pub fn source(path: &Path) -> Source {
     with_retries(|| bc_store::source(path)).unwrap_or_default()
 }
 
-/// The absolute path of a file; that of an object is already absolute.
+/// Returns the absolute path of a file; that of an object is already absolute.
 pub fn absolute(path: &Path) -> PathBuf {
     let absolute = (!bc_store::is_remote(path)).then(|| std::path::absolute(path).ok()).flatten();
     absolute.unwrap_or_else(|| path.to_owned())
 }
 
-/// The path that `name`, an entry of a list, means: relative to the list's `folder`, or an object's own.
+/// Returns the path that `name`, an entry of a list, means: relative to the list's `folder`, or an object's own.
 pub fn resolve_in(folder: &Path, name: &str) -> PathBuf {
     if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
 }
@@ -171,7 +171,8 @@ pub fn list_all(audio: &[PathBuf]) -> Result<Listing> {
     Ok(Listing { files, failed, skipped })
 }
 
-/// The files that were passed over, in words: `5 files of other types were skipped: .ac3 (3), .wma (2)`; `None` if there are none.
+/// Returns the files that were passed over, in words: `5 files of other types were skipped: .ac3 (3), .wma (2)`;
+/// `None` if there are none.
 #[must_use]
 pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
     let count: usize = skipped.values().sum();
@@ -180,7 +181,7 @@ pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
     (count > 0).then(|| format!("{count} {files} skipped: {}", kinds.join(", ")))
 }
 
-/// The object at `path`, or the audio objects below that prefix.
+/// Returns the object at `path`, or the audio objects below that prefix.
 fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     if bc_audio::is_audio(path) {
         let about = with_retries(|| bc_store::about(path))?;
@@ -200,7 +201,7 @@ fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     Ok(files)
 }
 
-/// Whether two paths lead to the same file.
+/// Returns whether two paths lead to the same file.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -20,7 +20,7 @@ pub struct ByLength<'a> {
 }
 
 impl<'a> ByLength<'a> {
-    /// An empty queue of inputs.
+    /// Creates an empty queue of inputs.
     pub fn new(embedder: &'a Embedder) -> Self {
         Self { embedder, waiting: BTreeMap::new(), waiting_values: 0 }
     }

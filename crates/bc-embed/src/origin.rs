@@ -22,7 +22,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin that a file records.
+    /// Returns the origin that a file records.
     #[must_use]
     pub fn from_provenance(provenance: &Provenance) -> Self {
         let checkpoint = provenance.inputs.get("checkpoint").map_or("(none)", String::as_str).to_owned();
@@ -30,7 +30,7 @@ impl Origin {
         Self { checkpoint, layer: setting("layer"), input: setting("input") }
     }
 
-    /// The origin of a network's embeddings.
+    /// Returns the origin of a network's embeddings.
     #[must_use]
     pub fn from_embedder(embedder: &Embedder) -> Self {
         let settings = embedder.settings();
@@ -88,7 +88,7 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     Ok(embedder)
 }
 
-/// The network, and the input that is assumed if its file does not record one.
+/// Opens the network, and the input that is assumed if its file does not record one.
 fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let assumed =

@@ -239,7 +239,7 @@ impl AudioEmbedder {
         Ok(features)
     }
 
-    /// The cuts of a recording: whole or in windows first, then in short windows at each tempo.
+    /// Returns the cuts of a recording: whole or in windows first, then in short windows at each tempo.
     fn cuts(
         &self,
         features: &Features,
@@ -289,7 +289,8 @@ pub fn parts(
     spans.into_iter().map(|span| CutPart::new(input, magnitude, frames, span)).collect()
 }
 
-/// The spans (first column and end) that are not silent compared with the loudest one; `magnitude` is bins x `frames`.
+/// Returns the spans (first column and end) that are not silent compared with the loudest one; `magnitude` is bins
+/// x `frames`.
 fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut columns = vec![0f64; frames];
     for row in magnitude.chunks_exact(frames) {

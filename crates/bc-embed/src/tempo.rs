@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use half::f16;
 
-/// The magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for
+/// Returns the magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for
 /// more than 1. Values between columns are interpolated.
 #[must_use]
 pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Cow<'_, [f16]>, usize) {

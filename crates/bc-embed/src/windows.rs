@@ -31,7 +31,7 @@ impl Windows {
         Ok(Self { length_s, step_s })
     }
 
-    /// The windows by which recordings are compared.
+    /// Returns the windows by which recordings are compared.
     ///
     /// # Errors
     /// As [`Windows::new`].
@@ -39,7 +39,7 @@ impl Windows {
         Self::new(compare.window_s, compare.step_s)
     }
 
-    /// How the recordings of a file of embeddings were cut; `None` for whole tracks.
+    /// Returns how the recordings of a file of embeddings were cut; `None` for whole tracks.
     ///
     /// # Errors
     /// Settings that cannot be understood.
@@ -67,7 +67,7 @@ impl Windows {
     }
 }
 
-/// A text for messages: whole recordings, or windows with their sizes.
+/// Returns a text for messages: whole recordings, or windows with their sizes.
 #[must_use]
 pub fn describe(windows: Option<Windows>) -> String {
     match windows {

@@ -147,9 +147,9 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<WindowDistances<'_>>
     splits_of(own).into_iter().map(of_split).collect()
 }
 
-/// The figures of each split. The distance of two recordings is the mean of both directions: from the windows of the one, at
-/// its best tempo, to those of the other at its own, and vice versa. Distances are scaled locally by `neighbours`, and
-/// re-ranked if `rerank` is given.
+/// Computes the figures of each split. The distance of two recordings is the mean of both directions: from the
+/// windows of the one, at its best tempo, to those of the other at its own, and vice versa. Distances are scaled
+/// locally by `neighbours`, and re-ranked if `rerank` is given.
 ///
 /// # Errors
 /// Nothing to measure.
@@ -237,7 +237,7 @@ pub fn of_excerpts(
     Ok(measured)
 }
 
-/// The re-ranking that a configuration asks for, if any.
+/// Returns the re-ranking that a configuration asks for, if any.
 pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     (config.rerank == Rerank::KReciprocal).then_some(Reciprocal {
         neighbours: config.rerank_k1,
@@ -247,7 +247,7 @@ pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     })
 }
 
-/// The figures of a square matrix of distances; `None` if there is nothing to measure.
+/// Computes the figures of a square matrix of distances; `None` if there is nothing to measure.
 fn of_matrix(
     distances: &[f32],
     cliques: &[u32],
@@ -258,7 +258,7 @@ fn of_matrix(
     if_measured(ranked.and_then(|results| figures(&results, cliques, policy, seed)))
 }
 
-/// The splits of embeddings, each once, sorted by name.
+/// Returns the splits of embeddings, each once, sorted by name.
 fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     let mut splits: Vec<Split> = embeddings.labels.iter().map(|label| label.split).collect();
     splits.sort_unstable_by_key(|split| split.as_str());
@@ -364,7 +364,7 @@ fn finish(
     }
 }
 
-/// The figures of ranked queries; `cliques` are those of the queries.
+/// Computes the figures of ranked queries; `cliques` are those of the queries.
 pub(crate) fn figures(
     results: &[QueryResult],
     cliques: &[u32],
@@ -445,7 +445,7 @@ impl NumberedVersions {
     }
 }
 
-/// The figures as a table: one row per figure and split, with interval and chance.
+/// Returns the figures as a table: one row per figure and split, with interval and chance.
 #[must_use]
 pub fn table(measured: &EvaluationResults) -> Table {
     let mut table = Table::new();

@@ -60,7 +60,7 @@ fn merge_failures(folder: &Folder) -> Result<()> {
 /// Rows and seconds of a part.
 type Size = (usize, f64);
 
-/// The parts and their sizes.
+/// Returns the parts and their sizes.
 fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
     let column_s = config.cqt().column_seconds();
     let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<Size>, part, row| {
@@ -77,7 +77,7 @@ fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
     Ok(Some((parts, sizes)))
 }
 
-/// The groups of parts that are merged, in their order; a single part stays as it is.
+/// Returns the groups of parts that are merged, in their order; a single part stays as it is.
 fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usize>> {
     let (max_rows, max_s) = (config.part_versions as usize, config.part_hours * 3600.0);
     let mut groups = Vec::new();

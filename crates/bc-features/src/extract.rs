@@ -130,7 +130,7 @@ impl RunTotals {
     }
 }
 
-/// The first failures, one line each with its reason, and how many more there are.
+/// Returns the first failures, one line each with its reason, and how many more there are.
 fn named(failed: &[Failure]) -> String {
     let line = |failure: &Failure| format!("  {}: {}\n", failure.audio_path, failure.reason);
     let mut text: String = failed.iter().take(MAX_NAMED).map(line).collect();
@@ -286,7 +286,7 @@ fn refuse_mass_removal(config: &FeaturesConfig, options: &Options, survey: &Surv
     Ok(())
 }
 
-/// The message about rows of another extractor, if there are any.
+/// Returns the message about rows of another extractor, if there are any.
 fn other_extractor(config: &FeaturesConfig, found: &Rows, extractor: &str) -> Option<String> {
     let extractors = found.extractors();
     let (other, rows) = extractors.iter().find(|(other, _)| **other != extractor)?;

@@ -41,7 +41,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Whether no other run writes here, for certain or as far as is known (the user was warned).
+    /// Returns whether no other run writes here, for certain or as far as is known (the user was warned).
     pub fn is_exclusive(&self) -> bool {
         self.locks.len() == 1
     }
@@ -65,22 +65,22 @@ impl Folder {
         }
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name that a file of `kind` (`part`, `failures`) has while it is written.
+    /// Returns the name that a file of `kind` (`part`, `failures`) has while it is written.
     pub fn unfinished(&self, kind: &str) -> PathBuf {
         self.path.join(format!("{kind}-{}.parquet", self.tag))
     }
 
-    /// The name of a part with this number and content.
+    /// Returns the name of a part with this number and content.
     pub fn part(&self, number: u64, fingerprint: &str) -> PathBuf {
         self.path.join(PartName::new(number, fingerprint).to_string())
     }
 
-    /// The name of a failure table that belongs to the part of this number.
+    /// Returns the name of a failure table that belongs to the part of this number.
     pub fn failures(&self, number: u64, fingerprint: &str) -> PathBuf {
         self.path
             .join(format!("failures-{number:05}-{}.parquet", fingerprint.get(..8).unwrap_or(fingerprint)))
@@ -122,7 +122,7 @@ fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
     }
 }
 
-/// Whether an error of [`lock::acquire`] says that another has the lock: all others come from the system.
+/// Returns whether an error of [`lock::acquire`] says that another has the lock: all others come from the system.
 fn is_held(error: &anyhow::Error) -> bool {
     !error.chain().any(|cause| cause.is::<std::io::Error>())
 }
@@ -144,7 +144,7 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether only a run with this tag can be writing a file that will have this name.
+/// Returns whether only a run with this tag can be writing a file that will have this name.
 fn is_own_leftover(name: &str, tag: &str) -> bool {
     let of_stage = name.ends_with(".parquet") && (name.starts_with("part-") || name.starts_with("failures"));
     of_stage

@@ -54,7 +54,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     Ok(())
 }
 
-/// How many files have frames (packets) that did not decode, and those with the most.
+/// Returns how many files have frames (packets) that did not decode, and those with the most.
 fn undecodable_frames(rows: &[RowInfo], limit: f64) -> String {
     let known = rows.iter().filter(|row| row.error_share.is_some()).count();
     let mut damaged: Vec<(f32, &str)> =

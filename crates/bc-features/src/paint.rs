@@ -118,7 +118,7 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
     );
 }
 
-/// Every version, work after work.
+/// Returns every version, work after work.
 fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
     let mut jobs = Vec::new();
     for (position, entry) in catalogue.works.iter().enumerate() {
@@ -179,7 +179,7 @@ fn part_path(folder: &Path, part: usize) -> PathBuf {
     folder.join(format!("part-{part:05}.parquet"))
 }
 
-/// The parts that are missing; refuses (or with `fresh` removes) those of other settings.
+/// Returns the parts that are missing; refuses (or with `fresh` removes) those of other settings.
 fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bool) -> Result<Vec<usize>> {
     let mut present = BTreeSet::new();
     let expected: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();

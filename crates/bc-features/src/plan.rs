@@ -35,7 +35,7 @@ pub struct PlannedVersion {
 }
 
 impl PlannedVersion {
-    /// The plan's fields of a version of the index.
+    /// Returns the plan's fields of a version of the index.
     pub fn new(version: &Version) -> Self {
         Self {
             version_id: version.version_id.as_str().into(),
@@ -85,7 +85,7 @@ impl Versions {
         Ok(Self { usable, positions, index: provenance.fingerprint })
     }
 
-    /// The index into `usable` of a version; `None` if the index does not list it as usable.
+    /// Returns the index into `usable` of a version; `None` if the index does not list it as usable.
     fn position(&self, version_id: &str) -> Option<usize> {
         self.positions.get(&digest(version_id)).map(|&position| position as usize)
     }
@@ -140,12 +140,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// How many rows are current.
+    /// Returns how many rows are current.
     pub fn count(&self) -> usize {
         self.current.iter().sum()
     }
 
-    /// The extractors that made the current rows, with the number of rows of each.
+    /// Returns the extractors that made the current rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for (part, &rows) in self.parts.parts.iter().zip(&self.current).filter(|(_, rows)| **rows > 0) {
@@ -229,7 +229,7 @@ impl NewestRows {
     }
 }
 
-/// A digest of id, magnitudes and settings of a row (without stored magnitudes, of its source's hash).
+/// Returns a digest of id, magnitudes and settings of a row (without stored magnitudes, of its source's hash).
 fn content_of(row: RowRef<'_>) -> Digest {
     let mut text = row.version_id.as_bytes().to_vec();
     match row.content {
@@ -359,7 +359,7 @@ pub struct Share<'a> {
 }
 
 impl Survey {
-    /// The part of one shard.
+    /// Returns the part of one shard.
     pub fn share<'a>(&'a self, versions: &'a Versions, shard: Shard) -> Share<'a> {
         let mut share = Share { versions: 0, pending: Vec::new(), failed: Vec::new() };
         for (version, state) in versions.usable.iter().zip(&self.states) {
@@ -378,7 +378,7 @@ impl Survey {
     }
 }
 
-/// The shard of a version, from 0, which depends only on its id.
+/// Returns the shard of a version, from 0, which depends only on its id.
 pub fn shard_of(version_id: &str, count: usize) -> usize {
     let hash = blake3::hash(version_id.as_bytes());
     let mut first = [0; 8];
@@ -414,7 +414,7 @@ fn guessed_bytes_per_second(version: &Version) -> f64 {
     }
 }
 
-/// Whether a failure was recorded for the present audio of a version.
+/// Returns whether a failure was recorded for the present audio of a version.
 fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> bool {
     match (&version.content_hash, &failure.source_hash) {
         (Some(hash), Some(failed_hash)) => **hash == **failed_hash,
@@ -422,7 +422,8 @@ fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> boo
     }
 }
 
-/// Whether size and modification time of the audio are still those of `source`; a file that cannot be reached counts as unchanged.
+/// Returns whether size and modification time of the audio are still those of `source`; a file that cannot be
+/// reached counts as unchanged.
 fn same_file(version: &PlannedVersion, source: Source) -> bool {
     bc_store::source(Path::new(&*version.audio_path)).map_or(true, |present| present == source)
 }

@@ -50,7 +50,7 @@ fn stored(config: &FeaturesConfig, id: &str) -> Result<(CqtSettings, Vec<f32>, u
     Ok((set.settings, magnitudes, row.frames as usize))
 }
 
-/// The note of a bin, with its octave, if the bins fall on the tempered scale.
+/// Returns the note of a bin, with its octave, if the bins fall on the tempered scale.
 fn note(settings: &CqtSettings, bin: u32) -> String {
     let midi = 69.0 + 12.0 * (settings.frequency(bin) / 440.0).log2();
     let nearest = midi.round() as i64;

@@ -80,7 +80,7 @@ fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
     counts
 }
 
-/// How many rows of each part are out of date.
+/// Returns how many rows of each part are out of date.
 fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
     let mut stale_rows = vec![0; rows.parts.parts.len()];
     survey.stale.iter().for_each(|stale| stale_rows[stale.part] += 1);

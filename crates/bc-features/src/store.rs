@@ -32,7 +32,7 @@ pub struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    /// A store for `pending` whose first part gets `number`.
+    /// Creates a store for `pending` whose first part gets `number`.
     pub fn new(
         folder: &'a Folder,
         number: u64,

@@ -99,7 +99,8 @@ pub fn failures(folder: &Folder, current_failures: &[Failure], provenance: &Prov
     Ok(())
 }
 
-/// The failures of all tables that are worth keeping, whatever the index holds: the last one of each version without a row.
+/// Returns the failures of all tables that are worth keeping, whatever the index holds: the last one of each
+/// version without a row.
 ///
 /// # Errors
 /// A table or a part cannot be read.

@@ -46,12 +46,12 @@ impl AtomicFile {
         }
     }
 
-    /// The open temporary file.
+    /// Returns the open temporary file.
     pub fn file(&mut self) -> &mut File {
         self.temporary.as_file_mut()
     }
 
-    /// A second handle to the same temporary file, for writers that own theirs.
+    /// Returns a second handle to the same temporary file, for writers that own theirs.
     pub fn reopen(&self) -> Result<File> {
         self.temporary
             .as_file()
@@ -59,7 +59,7 @@ impl AtomicFile {
             .with_context(|| format!("cannot write {}", self.destination.display()))
     }
 
-    /// The temporary name, for writers that open files themselves.
+    /// Returns the temporary name, for writers that open files themselves.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
@@ -88,7 +88,7 @@ impl AtomicFile {
     }
 }
 
-/// The parent folder of a path.
+/// Returns the parent folder of a path.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -119,7 +119,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The destination of a temporary file by its name: `part.parquet` of `.part.parquet.Ab3.tmp`. A writer inside
+/// Returns the destination of a temporary file by its name: `part.parquet` of `.part.parquet.Ab3.tmp`. A writer inside
 /// a writer leaves the temporary name of a temporary name (`..a.Xy1.tmp.Ab3.tmp`); its destination is the
 /// innermost, `a`. `None` for other names.
 pub fn destination_of(name: &str) -> Option<&str> {
@@ -167,8 +167,8 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
     Ok(removed)
 }
 
-/// Whether a living process may be writing a temporary file. Without locks this is unknown; a file that was not written
-/// to for a day then counts as left behind.
+/// Returns whether a living process may be writing a temporary file. Without locks this is unknown; a file that was
+/// not written to for a day then counts as left behind.
 fn may_be_in_use(file: &File) -> bool {
     const LONG_AGO: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     match file.try_lock() {

@@ -16,7 +16,7 @@ const HEX_DIGITS: usize = 16;
 pub struct Fingerprint(blake3::Hasher);
 
 impl Fingerprint {
-    /// An empty fingerprint for one kind of content (`"features"`, `"coverage"` ...).
+    /// Creates an empty fingerprint for one kind of content (`"features"`, `"coverage"` ...).
     pub fn of(kind: &str) -> Self {
         let mut new = Self::default();
         new.add(kind);
@@ -36,7 +36,7 @@ impl Fingerprint {
         self.add(serde_json::to_vec(value).expect("settings serialise to JSON"))
     }
 
-    /// The fingerprint as 16 hex digits.
+    /// Returns the fingerprint as 16 hex digits.
     pub fn finish(&self) -> String {
         self.0.finalize().to_hex()[..HEX_DIGITS].to_owned()
     }
@@ -46,25 +46,25 @@ impl Fingerprint {
 /// different texts have the same ones with a probability of 1e-25.
 pub type Digest = [u8; 16];
 
-/// The [`Digest`] of 32 lower-case hex digits.
+/// Returns the [`Digest`] of 32 lower-case hex digits.
 pub fn of_hex(digits: &str) -> Option<Digest> {
     let small = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     let number = u128::from_str_radix(digits, 16).ok();
     number.filter(|_| digits.len() == 32 && digits.bytes().all(small)).map(u128::to_be_bytes)
 }
 
-/// A digest as 32 lower-case hex digits.
+/// Returns a digest as 32 lower-case hex digits.
 pub fn hex(digest: &Digest) -> String {
     format!("{:032x}", u128::from_be_bytes(*digest))
 }
 
-/// The [`Digest`] of a text.
+/// Returns the [`Digest`] of a text.
 pub fn digest(text: impl AsRef<[u8]>) -> Digest {
     let hash = *blake3::hash(text.as_ref()).as_bytes();
     std::array::from_fn(|n| hash[n])
 }
 
-/// The content hash of a whole file: 32 hex digits of BLAKE3.
+/// Computes the content hash of a whole file: 32 hex digits of BLAKE3.
 ///
 /// # Errors
 /// The file cannot be read, or gives fewer bytes than it has ([`ShortRead`]).

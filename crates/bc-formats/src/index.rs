@@ -34,7 +34,7 @@ macro_rules! words {
             /// All values, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word that files hold.
+            /// Returns the word that files hold.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -125,7 +125,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of which only the ids are known; its audio counts as missing.
+    /// Creates a version of which only the ids are known; its audio counts as missing.
     pub fn new(version_id: impl Into<String>, clique_id: impl Into<String>) -> Self {
         Self {
             version_id: version_id.into(),
@@ -146,7 +146,7 @@ impl Version {
         }
     }
 
-    /// Whether later stages use this version.
+    /// Returns whether later stages use this version.
     pub fn usable(&self) -> bool {
         self.status == Status::Ok && self.audio_path.is_some()
     }
@@ -165,7 +165,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// The fingerprint of an index: every field of every version, in order.
+    /// Returns the fingerprint of an index: every field of every version, in order.
     pub fn fingerprint(versions: &[Version]) -> String {
         let mut fingerprint = Fingerprint::of("index");
         for version in versions {
@@ -174,8 +174,8 @@ impl Index {
         fingerprint.finish()
     }
 
-    /// The coverage fingerprint of a split, of the ids of its usable versions in any order. Two evaluations with equal coverage ran
-    /// on the same tracks.
+    /// Returns the coverage fingerprint of a split, of the ids of its usable versions in any order. Two evaluations
+    /// with equal coverage ran on the same tracks.
     pub fn coverage_fingerprint_of(mut ids: Vec<impl AsRef<str> + Ord>) -> String {
         ids.sort_unstable();
         ids.dedup();
@@ -253,7 +253,7 @@ fn refuse_absent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The versions of a batch.
+/// Returns the versions of a batch.
 fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) -> Result<()>) -> Result<()> {
     let complete = |name: &str| table::complete::<StringArray>(path, batch, name);
     let text = |name: &str| table::column::<StringArray>(path, batch, name);
@@ -310,7 +310,7 @@ fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<(
     Ok(())
 }
 
-/// The error of a version id that is listed twice, in a file or at a line of it.
+/// Returns the error of a version id that is listed twice, in a file or at a line of it.
 pub fn duplicate_id(position: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
     anyhow!("{position}: the version id `{version_id}` is listed twice")
 }

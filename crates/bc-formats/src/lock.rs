@@ -23,7 +23,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether it really excludes others: false on a file system without locks.
+    /// Returns whether it really excludes others: false on a file system without locks.
     pub fn is_effective(&self) -> bool {
         self.is_supported
     }
@@ -81,7 +81,7 @@ pub fn acquire(folder: &Path, name: &str, mode: LockMode, message: impl FnOnce()
     }
 }
 
-/// Whether locking failed because the file system has no locks.
+/// Returns whether locking failed because the file system has no locks.
 pub(crate) fn is_lock_unsupported(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {

@@ -30,7 +30,7 @@ const FINGERPRINT: &str = "bytecover.fingerprint";
 const INPUTS: &str = "bytecover.inputs";
 
 impl Provenance {
-    /// The key-value pairs for a Parquet schema or a safetensors header.
+    /// Returns the key-value pairs for a Parquet schema or a safetensors header.
     pub fn to_key_values(&self) -> Vec<(String, String)> {
         vec![
             (FORMAT.into(), self.format.clone()),

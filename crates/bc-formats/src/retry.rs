@@ -174,13 +174,13 @@ pub fn retry_when_in_context(error: &anyhow::Error) -> Option<RetryWhen> {
     error.chain().find_map(retry_when_in_chain)
 }
 
-/// Whether an error means that a file does not exist.
+/// Returns whether an error means that a file does not exist.
 pub fn is_absent(error: &anyhow::Error) -> bool {
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.any(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether an error means that a disk or a quota is full, so that someone has to free space.
+/// Returns whether an error means that a disk or a quota is full, so that someone has to free space.
 pub fn is_full(error: &anyhow::Error) -> bool {
     #[cfg(unix)]
     let full = [libc::ENOSPC, libc::EDQUOT];
@@ -206,7 +206,7 @@ pub struct Retry {
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
 impl Retry {
-    /// The wait before try number `retry` (from 1).
+    /// Returns the wait before try number `retry` (from 1).
     pub fn wait(&self, retry: u32) -> Duration {
         let seconds = self.wait_s.max(0.0) * 2f64.powi(retry.saturating_sub(1).min(30) as i32);
         Duration::from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64()))

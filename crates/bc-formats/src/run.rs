@@ -46,12 +46,12 @@ pub enum Scale {
 const PITCH_CLASSES: usize = 12;
 
 impl Scale {
-    /// Whether a magnitude of zero stays zero, whatever the clip.
+    /// Returns whether a magnitude of zero stays zero, whatever the clip.
     pub fn keeps_zero(self) -> bool {
         !self.centres()
     }
 
-    /// Whether the clip's mean is subtracted.
+    /// Returns whether the clip's mean is subtracted.
     fn centres(self) -> bool {
         matches!(self, Scale::LogCentred | Scale::Chroma)
     }
@@ -144,7 +144,7 @@ pub struct WindowComparison {
 }
 
 impl WindowComparison {
-    /// The comparison that a configuration asks for; `recommended` is that of the network's file.
+    /// Returns the comparison that a configuration asks for; `recommended` is that of the network's file.
     pub fn of(config: &EvalConfig, recommended: Option<&Self>) -> Option<Self> {
         match config.compare {
             Compare::Whole => None,
@@ -158,7 +158,7 @@ impl WindowComparison {
         }
     }
 
-    /// The pair for a safetensors header.
+    /// Returns the pair for a safetensors header.
     pub fn to_key_value(&self) -> (String, String) {
         (COMPARE_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
     }
@@ -219,7 +219,7 @@ impl NetworkInput {
         values
     }
 
-    /// The differences to `other`, as `name: ours against theirs`, for error messages. In how many steps the
+    /// Returns the differences to `other`, as `name: ours against theirs`, for error messages. In how many steps the
     /// frames are pooled makes none: only the pool of the input counts.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -233,7 +233,7 @@ impl NetworkInput {
         found
     }
 
-    /// A whole track's input: [`Self::rows`] x columns, row-major, and the number of columns.
+    /// Returns a whole track's input: [`Self::rows`] x columns, row-major, and the number of columns.
     /// `magnitudes` are the stored features, `bins x frames`; a rest that fills no column
     /// is dropped, a track shorter than one column is followed by silence.
     pub fn whole_track(&self, magnitudes: &[f16], frames: usize) -> Result<(Vec<f32>, usize)> {
@@ -257,7 +257,7 @@ impl NetworkInput {
         Ok((self.scaled(values, columns), columns))
     }
 
-    /// The pair for a safetensors header.
+    /// Returns the pair for a safetensors header.
     pub fn to_key_value(&self) -> (String, String) {
         (INPUT_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
     }

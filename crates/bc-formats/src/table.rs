@@ -149,7 +149,7 @@ fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -
     Provenance::from_key_values(path, |key| pairs.get(key).copied())
 }
 
-/// A column of a batch as the array type `A`; the error names file, column and types.
+/// Returns a column of a batch as the array type `A`; the error names file, column and types.
 pub(crate) fn column<'a, A: Array + 'static>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -164,7 +164,7 @@ pub(crate) fn column<'a, A: Array + 'static>(
     }
 }
 
-/// A column that may not hold nulls; the error names file, column and row.
+/// Returns a column that may not hold nulls; the error names file, column and row.
 pub(crate) fn complete<'a, A: Array + 'static>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -182,12 +182,12 @@ pub(crate) fn complete<'a, A: Array + 'static>(
     Ok(array)
 }
 
-/// The string of a row, if it is not null.
+/// Returns the string of a row, if it is not null.
 pub(crate) fn optional(array: &arrow::array::StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// The number of a row, if it is not null.
+/// Returns the number of a row, if it is not null.
 pub(crate) fn number<T: arrow::datatypes::ArrowPrimitiveType>(
     array: &arrow::array::PrimitiveArray<T>,
     row: usize,

@@ -189,7 +189,7 @@ fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String
     Ok(())
 }
 
-/// The sizes that the tensors of a file have.
+/// Returns the sizes that the tensors of a file have.
 fn settings_of(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
     let rows = |name: &str| -> Result<usize> {
         let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;

@@ -60,7 +60,7 @@ impl Gradients {
         (&self.layout, &self.flat)
     }
 
-    /// The gradient of each parameter, where a pass has written one.
+    /// Returns the gradient of each parameter, where a pass has written one.
     ///
     /// # Errors
     /// Those of the device.
@@ -69,7 +69,7 @@ impl Gradients {
         self.written[index].then(|| self.backend.read(&self.flat, range())).transpose()
     }
 
-    /// The gradient of a parameter by its name, where a pass has written one.
+    /// Returns the gradient of a parameter by its name, where a pass has written one.
     ///
     /// # Errors
     /// Those of the device.
@@ -112,7 +112,7 @@ impl Gradients {
         values.map_or(Ok(()), |values| self.add(Parameter(index), values))
     }
 
-    /// Number of values of each gradient.
+    /// Returns the number of values of each gradient.
     pub fn sizes(&self) -> Vec<usize> {
         self.layout.entries().iter().map(|entry| entry.range.len()).collect()
     }

@@ -68,7 +68,7 @@ impl Head {
         Ok((f_t, f_c))
     }
 
-    /// The logits of f_c, if there is a classifier.
+    /// Computes the logits of f_c, if there is a classifier.
     pub fn logits(
         &self,
         backend: &dyn Operators,
@@ -78,7 +78,7 @@ impl Head {
         self.classifier.as_ref().map(|classifier| classifier.forward(backend, parameters, f_c)).transpose()
     }
 
-    /// The classifier.
+    /// Returns the classifier.
     pub fn classifier(&self) -> Option<&Linear> {
         self.classifier.as_ref()
     }
@@ -96,7 +96,7 @@ impl Head {
         Ok((HeadOutputs { f_t, f_c, logits }, saved))
     }
 
-    /// The gradient of the pooled input, from the gradients of a loss; `None` if there are none.
+    /// Computes the gradient of the pooled input, from the gradients of a loss; `None` if there are none.
     pub fn backward(
         &self,
         saved: HeadSaved,

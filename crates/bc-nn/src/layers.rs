@@ -96,7 +96,7 @@ pub(crate) struct ConvSizes {
 }
 
 impl ConvSizes {
-    /// A square kernel that keeps the size at stride 1, without a bias.
+    /// Creates a square kernel that keeps the size at stride 1, without a bias.
     pub fn square(inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Self {
         let geometry = Geometry::square(stride, kernel / 2);
         Self { inputs, outputs, kernel: [kernel; 2], geometry, bias: false }
@@ -155,13 +155,14 @@ impl ConvNorm {
         Ok((x, dy, shortcut))
     }
 
-    /// The backward pass of a network's first layer, whose input needs no gradient.
+    /// Computes the backward pass of a network's first layer, whose input needs no gradient.
     pub fn backward_first(&self, saved: ConvNormSaved, dy: Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         self.backward_weights(saved, dy, None, pass).map(drop)
     }
 
-    /// The backward pass; `y` is the result of [`ConvNorm::forward_train`] if it had a shortcut. Returns the gradients of
-    /// the input (added to `add_to`, the gradient that another branch gave it) and of the shortcut.
+    /// Computes the backward pass; `y` is the result of [`ConvNorm::forward_train`] if it had a shortcut. Returns
+    /// the gradients of the input (added to `add_to`, the gradient that another branch gave it) and of the
+    /// shortcut.
     pub fn backward(
         &self,
         saved: ConvNormSaved,
@@ -175,7 +176,7 @@ impl ConvNorm {
     }
 }
 
-/// A batch norm, or IBN: instance norm on the first channels.
+/// Creates a batch norm, or IBN: instance norm on the first channels.
 pub(crate) fn norm(
     builder: &mut ParameterBuilder,
     name: &str,

@@ -30,7 +30,7 @@ pub fn available() -> Option<usize> {
     line.trim().trim_end_matches("kB").trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// The most memory that this process has held so far in GiB, where the system reports it.
+/// Returns the most memory that this process has held so far in GiB, where the system reports it.
 pub fn peak_gib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

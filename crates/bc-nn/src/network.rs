@@ -103,7 +103,7 @@ pub struct Pass {
 pub type OutputGradients = HeadOutputs<Option<Array>>;
 
 impl Pass {
-    /// The outputs, (size, B) each.
+    /// Returns the outputs, (size, B) each.
     pub fn outputs(&self) -> &HeadOutputs<Array> {
         &self.outputs
     }
@@ -306,18 +306,18 @@ impl Network {
         Ok(Pass { outputs, body, head, discarded })
     }
 
-    /// The classifier's weights (classes, embedding), if there is one: for a loss that reads them itself, and adds
+    /// Returns the classifier's weights (classes, embedding), if there is one: for a loss that reads them itself, and adds
     /// their gradient ([`Gradients::add`]): [`Pass::backward`] knows the gradients of the outputs alone.
     pub fn classifier(&self) -> Option<Parameter> {
         self.head.classifier().map(crate::layers::Linear::weight)
     }
 
-    /// The trained parameters, in PyTorch's order.
+    /// Returns the trained parameters, in PyTorch's order.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The trained parameters, for the optimiser.
+    /// Returns the trained parameters, for the optimiser.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
@@ -342,7 +342,7 @@ impl Network {
         Ok(tensors)
     }
 
-    /// A copy of all weights.
+    /// Returns a copy of all weights.
     ///
     /// # Errors
     /// A device without memory for them.

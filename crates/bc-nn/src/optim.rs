@@ -69,7 +69,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// An optimiser before its first step.
+    /// Creates an optimiser before its first step.
     ///
     /// # Errors
     /// A device without memory for the moments.
@@ -156,7 +156,7 @@ impl Adam {
     }
 }
 
-/// The factor that brings gradients of this norm to at most `most` (0: no limit).
+/// Returns the factor that brings gradients of this norm to at most `most` (0: no limit).
 pub(crate) fn clipping(norm: f64, max_norm: f64) -> f64 {
     // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     if max_norm > 0.0 && norm > max_norm && norm.is_finite() { max_norm / (norm + 1e-6) } else { 1.0 }

@@ -55,12 +55,12 @@ impl Layout {
         &self.entries[parameter.0]
     }
 
-    /// Length of the flat memory in values, padding included.
+    /// Returns the length of the flat memory in values, padding included.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no parameter.
+    /// Returns whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -147,7 +147,7 @@ impl Parameters {
         self.backend.clone().refresh(self)
     }
 
-    /// A copy of all values, in flat memory of the same layout.
+    /// Returns a copy of all values, in flat memory of the same layout.
     ///
     /// # Errors
     /// Not enough memory.
@@ -208,7 +208,7 @@ impl Parameters {
     }
 }
 
-/// The parts of flat memory by their names, as tensors on the CPU.
+/// Returns the parts of flat memory by their names, as tensors on the CPU.
 ///
 /// # Errors
 /// Of the device.
@@ -217,7 +217,7 @@ pub fn tensors(backend: &Backend, layout: &Layout, flat: &Flat) -> Result<Vec<(S
     layout.entries.iter().map(named).collect()
 }
 
-/// A part of flat memory as a tensor on the CPU.
+/// Returns a part of flat memory as a tensor on the CPU.
 pub(crate) fn tensor(backend: &Backend, flat: &Flat, entry: &Entry) -> Result<Tensor> {
     let values = backend.read(flat, entry.range.clone())?;
     Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)

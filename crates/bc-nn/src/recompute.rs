@@ -21,7 +21,7 @@ pub(crate) enum SavedPart<S> {
 }
 
 impl<S> SavedPart<S> {
-    /// The forward pass of a part, which gives its output and what its backward pass needs.
+    /// Runs the forward pass of a part, which gives its output and what its backward pass needs.
     pub fn forward(
         x: Array,
         pass: &mut TrainPass<'_>,

@@ -51,7 +51,7 @@ pub(crate) struct Stage {
 pub(crate) const EXPANSION: usize = 4;
 
 impl NetworkSettings {
-    /// The network of a configuration; with 0 `classes` it has no classifier.
+    /// Returns the network of a configuration; with 0 `classes` it has no classifier.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         match model.kind {
             NetworkKind::Bytecover => Self::ByteCover(ByteCoverSettings::from_config(model, bins, classes)),
@@ -59,12 +59,12 @@ impl NetworkSettings {
         }
     }
 
-    /// The paper's network in its public re-implementation's variant.
+    /// Returns the paper's network in its public re-implementation's variant.
     pub fn resnet_ibn_50(bins: usize, classes: usize) -> Self {
         Self::from_config(&ModelConfig::default(), bins, classes)
     }
 
-    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
+    /// Returns the sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.sizes(), other.sizes());
         // A size that only one of the two kinds has is not listed as a difference.
@@ -73,7 +73,7 @@ impl NetworkSettings {
         pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
     }
 
-    /// The sizes as text, by name; the same names for all networks.
+    /// Returns the sizes as text, by name; the same names for all networks.
     fn sizes(&self) -> [(&'static str, String); 6] {
         let (kind, variant, width, blocks) = match self {
             Self::ByteCover(s) => (NetworkKind::Bytecover, word(s.variant), s.width, s.blocks),
@@ -115,7 +115,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Size of the linear embedding after the pooling; 0: none.
+    /// Returns the size of the linear embedding after the pooling; 0: none.
     pub(crate) fn projection(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.projection,
@@ -123,7 +123,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Length of an embedding.
+    /// Returns the length of an embedding.
     pub fn embedding(&self) -> usize {
         if self.projection() > 0 { self.projection() } else { self.pooled() }
     }
@@ -155,7 +155,7 @@ impl NetworkSettings {
         convolutions + 1 + linear
     }
 
-    /// All convolutions, for one sample of `bins x frames`.
+    /// Returns all convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         match self {
             Self::ByteCover(settings) => settings.convolutions(bins, frames),
@@ -165,7 +165,7 @@ impl NetworkSettings {
 }
 
 impl ByteCoverSettings {
-    /// The network of a configuration.
+    /// Returns the network of a configuration.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         Self {
             bins,
@@ -195,7 +195,7 @@ impl ByteCoverSettings {
         )
     }
 
-    /// All convolutions, for one sample of `bins x frames`.
+    /// Returns all convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         let (mut height, mut width) = (half(bins), half(frames));
         let bias = self.variant == Bottleneck::Orfium;
@@ -269,7 +269,7 @@ pub(crate) struct ResidualBlock {
 }
 
 impl RingSettings {
-    /// The network of a configuration.
+    /// Returns the network of a configuration.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         Self {
             kind: Kind::Ring,
@@ -305,7 +305,7 @@ impl RingSettings {
         2 * 8 * self.width
     }
 
-    /// The blocks in their order; the first of each stage but the first strides over time.
+    /// Returns the blocks in their order; the first of each stage but the first strides over time.
     pub(crate) fn residual_blocks(&self) -> Vec<ResidualBlock> {
         let mut inputs = self.width;
         let mut all = Vec::new();
@@ -374,7 +374,7 @@ fn word(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
-/// The size after a stride of 2.
+/// Returns the size after a stride of 2.
 pub(crate) fn half(size: usize) -> usize {
     size.div_ceil(2)
 }

@@ -14,7 +14,7 @@ pub enum Isa {
     Baseline,
 }
 
-/// The widest set of this machine that `BYTECOVER_ISA` allows.
+/// Returns the widest set of this machine that `BYTECOVER_ISA` allows.
 pub fn isa() -> Isa {
     static DETECTED: OnceLock<Isa> = OnceLock::new();
     *DETECTED.get_or_init(|| limited(widest(), std::env::var("BYTECOVER_ISA").ok().as_deref()))
@@ -44,8 +44,8 @@ fn limited(widest: Isa, most: Option<&str>) -> Isa {
     }
 }
 
-/// The name of the instruction set that the operators use on this machine. With another one, sums are taken in another order and
-/// rounded differently: results agree to the last bit only with the same one.
+/// Returns the name of the instruction set that the operators use on this machine. With another one, sums are taken
+/// in another order and rounded differently: results agree to the last bit only with the same one.
 pub fn instruction_set() -> &'static str {
     match isa() {
         Isa::Avx512 => "avx512",

@@ -89,7 +89,7 @@ impl NetworkSettings {
     }
 }
 
-/// The most that all parts hold at a time, in bytes.
+/// Returns the most that all parts hold at a time, in bytes.
 fn most(parts: &[Part], options: MemoryOptions) -> usize {
     let bytes = |size: Size| size.in_bytes(options.activation);
     let (mut before, mut most) = (0, 0);

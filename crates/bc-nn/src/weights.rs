@@ -11,7 +11,7 @@ use bc_formats::provenance::Provenance;
 use bc_formats::run::CHECKPOINT_FORMAT;
 use candle_core::{Device, Tensor};
 
-/// The metadata of a safetensors file; none for PyTorch's files.
+/// Reads the metadata of a safetensors file; none for PyTorch's files.
 ///
 /// # Errors
 /// A file that cannot be read, or that is another output of bytecover than a checkpoint.
@@ -41,7 +41,7 @@ fn is_pytorch(path: &Path) -> bool {
     matches!(extension.as_str(), "pt" | "pth" | "ckpt" | "bin")
 }
 
-/// The tensors that a network has, by the names of a bare module.
+/// Reads the tensors that a network has, by the names of a bare module.
 pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let (found, metadata) =
         if is_pytorch(path) { (pytorch::read(path)?, HashMap::new()) } else { read(path)? };

@@ -117,13 +117,13 @@ impl Catalogue {
     }
 }
 
-/// The split of a work of a source without lists: a hash of its id decides whether it is held out.
+/// Returns the split of a work of a source without lists: a hash of its id decides whether it is held out.
 fn by_hash(id: &str, config: &PaintConfig) -> Split {
     let hash = u64::from_str_radix(&Fingerprint::of("held out").add(id).finish(), 16).unwrap_or(0);
     if (hash as f64 / u64::MAX as f64) < config.held_out { Split::Val } else { Split::Train }
 }
 
-/// The fingerprint of a source: all its notes.
+/// Returns the fingerprint of a source: all its notes.
 fn of_works(works: &[Work]) -> String {
     let mut fingerprint = Fingerprint::of("works");
     for work in works {

@@ -30,7 +30,7 @@ pub struct Chord {
 pub type GivenChord = (f32, f32, Chord);
 
 impl Chord {
-    /// Every chord that is recognised.
+    /// Returns every chord that is recognised.
     fn all() -> impl Iterator<Item = Self> {
         (0..12).flat_map(|root| (0..KINDS.len() as u8).map(move |kind| Self { root, kind }))
     }
@@ -45,12 +45,12 @@ impl Chord {
         KINDS[self.kind as usize].1.iter().map(|(interval, _)| *interval)
     }
 
-    /// Whether the pitch class belongs to it.
+    /// Returns whether the pitch class belongs to it.
     pub fn holds(self, class: u8) -> bool {
         self.intervals().any(|interval| (self.root + interval) % 12 == class % 12)
     }
 
-    /// A substitute for this chord: its relative, its parallel with a seventh, a fifth below.
+    /// Returns a substitute for this chord: its relative, its parallel with a seventh, a fifth below.
     pub fn substitute(self) -> Self {
         let (up, kind) = match self.kind {
             0 => (9, 1),
@@ -64,7 +64,7 @@ impl Chord {
         Self { root: (self.root + up) % 12, kind }
     }
 
-    /// The chord with a seventh.
+    /// Returns the chord with a seventh.
     pub fn with_seventh(self) -> Self {
         let kind = match self.kind {
             0 => 4,
@@ -108,7 +108,7 @@ impl Chord {
     }
 }
 
-/// How long each pitch class sounds in every window, weighted by part and loudness.
+/// Returns how long each pitch class sounds in every window, weighted by part and loudness.
 pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32; 12]> {
     let mut chroma = vec![[0.0; 12]; windows];
     for (notes, weight) in parts {
@@ -125,7 +125,7 @@ pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32
     chroma
 }
 
-/// The chord of every window: as given, else as derived from the notes, else none (a melody alone).
+/// Returns the chord of every window: as given, else as derived from the notes, else none (a melody alone).
 pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usize) -> Vec<Option<Chord>> {
     if !given.is_empty() {
         return (0..windows)
@@ -154,7 +154,7 @@ pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usi
         .collect()
 }
 
-/// The chord that fits the sounding notes best; `None` if there are none.
+/// Returns the chord that fits the sounding notes best; `None` if there are none.
 fn best(sounding: &[f32; 12], bass: &[f32; 12], previous: Option<Chord>) -> Option<Chord> {
     let norm = sounding.iter().map(|value| value * value).sum::<f32>().sqrt();
     if norm < 0.05 {

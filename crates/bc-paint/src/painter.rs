@@ -17,7 +17,7 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// A painter of the transform of `settings`, its columns pooled by `settings.pool`.
+    /// Creates a painter of the transform of `settings`, its columns pooled by `settings.pool`.
     ///
     /// # Errors
     /// The number of bins per octave is not a multiple of 12.

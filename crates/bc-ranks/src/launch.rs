@@ -23,7 +23,7 @@ const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
     ("torchrun", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"),
 ];
 
-/// The launch that the environment describes; `None` if this process is the only one.
+/// Returns the launch that the environment describes; `None` if this process is the only one.
 pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let found = LAUNCHERS.iter().find_map(|&(launcher, size, required, local)| {
         let size = variable(size)?.parse().ok()?;
@@ -47,7 +47,7 @@ pub fn start() -> Result<Ranks> {
     }
 }
 
-/// Number of this process among those of its machine, from 0, where the launcher says it.
+/// Returns the number of this process among those of its machine, from 0, where the launcher says it.
 pub fn local_rank() -> Option<usize> {
     launch(|name| std::env::var(name).ok())?.local
 }

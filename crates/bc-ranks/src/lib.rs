@@ -40,10 +40,10 @@ pub enum Values<'a> {
 /// The transport of values between ranks. All ranks make the same calls in the same order; one channel is used by one
 /// thread at a time.
 pub trait Transport: Send + Sync {
-    /// Number of this rank, from 0.
+    /// Returns the number of this rank, from 0.
     fn rank(&self) -> usize;
 
-    /// Number of ranks.
+    /// Returns the number of ranks.
     fn size(&self) -> usize;
 
     /// Replaces values by their sum over all ranks, the same in all of them. All have as many.
@@ -52,13 +52,13 @@ pub trait Transport: Send + Sync {
     /// A rank that has ended.
     fn sum(&self, values: Values<'_>) -> Result<()>;
 
-    /// The bytes of all ranks, one rank after the other; `lengths` holds their number for each rank.
+    /// Gathers the bytes of all ranks, one rank after the other; `lengths` holds their number for each rank.
     ///
     /// # Errors
     /// A rank that has ended; more bytes than the transport can count.
     fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>>;
 
-    /// A channel between the same ranks for another thread. With `in_order` its sums are added in the order of the
+    /// Opens a channel between the same ranks for another thread. With `in_order` its sums are added in the order of the
     /// ranks and so have the same bits in every run; otherwise in the order that is fastest for the transport.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Ranks {
 }
 
 impl Ranks {
-    /// A single rank.
+    /// Creates a single rank.
     pub fn alone() -> Self {
         Self(Arc::new(single::SingleRank))
     }
@@ -90,27 +90,27 @@ impl Ranks {
         Self(transport)
     }
 
-    /// Number of this rank, from 0.
+    /// Returns the number of this rank, from 0.
     pub fn rank(&self) -> usize {
         self.0.rank()
     }
 
-    /// Number of ranks.
+    /// Returns the number of ranks.
     pub fn size(&self) -> usize {
         self.0.size()
     }
 
-    /// Whether there is only one.
+    /// Returns whether there is only one.
     pub fn is_alone(&self) -> bool {
         self.size() == 1
     }
 
-    /// Whether this is rank 0, which alone writes, locks, draws and prints.
+    /// Returns whether this is rank 0, which alone writes, locks, draws and prints.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
     }
 
-    /// The name of this rank in messages.
+    /// Returns the name of this rank in messages.
     pub fn name(&self) -> String {
         name(self.rank(), self.size())
     }
@@ -136,7 +136,7 @@ impl Ranks {
         self.0.abort();
     }
 
-    /// The values of all ranks, one rank after the other; `counts` says how many each has.
+    /// Gathers the values of all ranks, one rank after the other; `counts` says how many each has.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -155,7 +155,7 @@ impl Ranks {
         Ok(std::array::from_fn(|index| all.iter().skip(index).step_by(N).any(|flag| *flag != 0)))
     }
 
-    /// The texts of all ranks, in the order of the ranks.
+    /// Gathers the texts of all ranks, in the order of the ranks.
     ///
     /// # Errors
     /// A rank that has ended.

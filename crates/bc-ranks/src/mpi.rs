@@ -122,7 +122,7 @@ impl Mpi {
         Ok(())
     }
 
-    /// A count as MPI takes it, in 32 bits.
+    /// Returns a count as MPI takes it, in 32 bits.
     fn number(&self, count: usize) -> Result<i32> {
         i32::try_from(count).with_context(|| format!("MPI cannot exchange {count} values at once"))
     }

@@ -22,7 +22,7 @@ pub enum Distance {
 }
 
 impl Distance {
-    /// The name used in configurations and results.
+    /// Returns the name used in configurations and results.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ pub struct Vectors<'a> {
 }
 
 impl Vectors<'_> {
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.vectors.len().checked_div(self.dim).unwrap_or(0)
@@ -107,7 +107,7 @@ impl Prepared {
     }
 }
 
-/// Mean row of the candidates.
+/// Computes the mean row of the candidates.
 pub(crate) fn centre(candidates: &Vectors<'_>) -> Vec<f32> {
     let mut sum = vec![0f64; candidates.dim];
     for row in candidates.vectors.chunks_exact(candidates.dim) {
@@ -117,7 +117,7 @@ pub(crate) fn centre(candidates: &Vectors<'_>) -> Vec<f32> {
     sum.into_iter().map(|s| (s / rows) as f32).collect()
 }
 
-/// The cosine of two vectors of one length; 0 with a vector of zeros.
+/// Computes the cosine of two vectors of one length; 0 with a vector of zeros.
 #[must_use]
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let product: f64 = a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();

@@ -76,7 +76,7 @@ pub enum Error {
     },
 }
 
-/// The metrics of all versions against all others.
+/// Computes the metrics of all versions against all others.
 ///
 /// `cliques` holds one number for each row of `vectors`.
 ///

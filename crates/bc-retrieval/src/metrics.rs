@@ -47,7 +47,7 @@ impl Metrics {
     /// Names of the figures, in order of [`Self::values`].
     pub const NAMES: [&str; FIGURES] = ["mAP", "MR1", "MRR", "hit@1", "hit@10", "P@10", "NAR"];
 
-    /// The figures of these queries.
+    /// Computes the figures of these queries.
     ///
     /// # Errors
     /// When no query has a match, or one has none and the policy refuses that.
@@ -58,7 +58,7 @@ impl Metrics {
         Ok(Self::from_values(figures_by_query.len(), sums.means()))
     }
 
-    /// The figures in order of [`Self::NAMES`].
+    /// Returns the figures in order of [`Self::NAMES`].
     #[must_use]
     pub fn values(&self) -> [f64; FIGURES] {
         [self.map, self.mr1, self.mrr, self.hit_at_1, self.hit_at_10, self.p_at_10, self.nar]
@@ -88,7 +88,7 @@ fn figures_by_query(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usi
     Ok(all)
 }
 
-/// The values of a query without a match; `None` if it does not count as a query.
+/// Returns the values of a query without a match; `None` if it does not count as a query.
 fn unmatched(policy: &Policy) -> Option<Figures> {
     let zero = Some(0.0);
     match policy.unmatched {
@@ -212,9 +212,10 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// The expected figures under the same rules as the measured ones. With r relevant ones among the n candidates that have no fixed rank and
-    /// a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1), hit@1 r/n. Queries without a match count as
-    /// the policy says. Under [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
+    /// Computes the expected figures under the same rules as the measured ones. With r relevant ones among the n
+    /// candidates that have no fixed rank and a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1),
+    /// hit@1 r/n. Queries without a match count as the policy says. Under
+    /// [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
     #[must_use]
     pub fn of(results: &[QueryResult], policy: &Policy) -> Self {
         let mut sums = Sums::default();

@@ -61,7 +61,7 @@ impl Policy {
     pub const NAMES: [&str; 7] =
         ["default", "orfium", "clews", "coverhunter", "cqtnet", "re-move", "discogs-vinet"];
 
-    /// The policy of a codebase.
+    /// Returns the policy of a codebase.
     ///
     /// CoverHunter uses the minimum distance over a track's chunks; with one vector per track that
     /// is the distance itself.

@@ -22,7 +22,7 @@ pub struct QueryResult {
 }
 
 impl QueryResult {
-    /// Mean over the relevant candidates of (relevant ones at or above their rank) / rank.
+    /// Computes the mean over the relevant candidates of (relevant ones at or above their rank) / rank.
     #[must_use]
     pub fn average_precision(&self) -> f64 {
         let precisions =

@@ -45,7 +45,7 @@ fn prepared(
     Ok(Some((Prepared::new(queries, distance, &centre), Prepared::new(candidates, distance, &centre))))
 }
 
-/// The `k` nearest candidates of every query, nearest first, ties in order of the rows.
+/// Finds the `k` nearest candidates of every query, nearest first, ties in order of the rows.
 ///
 /// # Errors
 /// When the dimensions differ or a value is not finite.
@@ -61,9 +61,9 @@ pub fn nearest(
     Ok(by_query(&left, &right, |_, row| nearest_of_row(row, k)))
 }
 
-/// The nearest pair of a query and a candidate for every group of candidates, for example the best windows of each version.
-/// `groups` holds the group of each candidate, below `count`. Ties go to the query and the row that come first.
-/// Memory: one entry per group and a block of distances, whatever the number of queries.
+/// Finds the nearest pair of a query and a candidate for every group of candidates, for example the best windows of
+/// each version. `groups` holds the group of each candidate, below `count`. Ties go to the query and the row that
+/// come first. Memory: one entry per group and a block of distances, whatever the number of queries.
 ///
 /// # Errors
 /// When the lengths or dimensions differ or a value is not finite.
@@ -127,7 +127,7 @@ impl Ord for Neighbour {
     }
 }
 
-/// The `k` nearest candidates of a row of distances; memory does not grow with the row.
+/// Finds the `k` nearest candidates of a row of distances; memory does not grow with the row.
 fn nearest_of_row(row: &[f32], k: usize) -> Vec<Neighbour> {
     let mut nearest = Smallest::new(k);
     for (row, distance) in row.iter().enumerate() {

@@ -20,13 +20,13 @@ pub struct WindowSets<'a> {
 }
 
 impl WindowSets<'_> {
-    /// Number of recordings.
+    /// Returns the number of recordings.
     #[must_use]
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Whether there is no recording.
+    /// Returns whether there is no recording.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -88,12 +88,12 @@ impl<'a> WindowSearch<'a> {
         Self { sides, ..self }
     }
 
-    /// Number of queries.
+    /// Returns the number of queries.
     fn queries(&self) -> usize {
         self.tempi.first().map_or(0, |(set, _)| set.len())
     }
 
-    /// Number of candidates.
+    /// Returns the number of candidates.
     fn candidates(&self) -> usize {
         self.candidates.0.len()
     }
@@ -122,7 +122,7 @@ impl<'a> WindowSearch<'a> {
         }
     }
 
-    /// All distances, queries x candidates, row-major.
+    /// Computes all distances, queries x candidates, row-major.
     #[must_use]
     pub fn matrix(&self) -> Vec<f32> {
         let width = self.candidates();
@@ -145,10 +145,11 @@ pub enum Sides {
     Second,
 }
 
-/// The Chamfer similarity of two recordings from the cosines of their windows: the mean over the first recording's windows (rows)
-/// of the best cosine among the second's (columns), the mean over the columns of the best among the rows, or the mean of both.
-/// `cosines` has rows of `width` numbers, of which the columns `span` are the second recording's. `best_of_rows` is scratch
-/// space of one number per row. There must be at least one row and one column.
+/// Computes the Chamfer similarity of two recordings from the cosines of their windows: the mean over the first
+/// recording's windows (rows) of the best cosine among the second's (columns), the mean over the columns of the
+/// best among the rows, or the mean of both. `cosines` has rows of `width` numbers, of which the columns `span` are
+/// the second recording's. `best_of_rows` is scratch space of one number per row. There must be at least one row
+/// and one column.
 #[must_use]
 pub fn chamfer(
     cosines: &[f32],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 const SCHEME: &str = "s3://";
 
-/// Whether a path names an object, or a prefix of objects.
+/// Returns whether a path names an object, or a prefix of objects.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
 }

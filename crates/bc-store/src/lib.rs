@@ -35,7 +35,7 @@ pub struct About {
 }
 
 impl About {
-    /// The metadata in the form in which feature files hold it.
+    /// Returns the metadata in the form in which feature files hold it.
     pub fn source(self) -> Source {
         Source { bytes: Some(self.bytes), modified_ns: Some(self.modified_ns) }
     }
@@ -51,7 +51,7 @@ pub enum Local {
 }
 
 impl Local {
-    /// Path of the file or the copy.
+    /// Returns the path of the file or the copy.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -68,7 +68,8 @@ impl Local {
     }
 }
 
-/// Size and modification time. For an object this costs a request; [`list`] gives the same for all objects of a prefix.
+/// Returns the size and modification time. For an object this costs a request; [`list`] gives the same for all
+/// objects of a prefix.
 ///
 /// # Errors
 /// It does not exist, or the disk or the store does not answer.
@@ -83,7 +84,7 @@ pub fn about(path: &Path) -> io::Result<About> {
     }
 }
 
-/// The metadata of a file or an object, in the form in which feature files hold it.
+/// Returns the metadata of a file or an object, in the form in which feature files hold it.
 ///
 /// # Errors
 /// The errors of [`about`].
@@ -102,7 +103,7 @@ pub fn local(path: &Path) -> io::Result<Local> {
     }
 }
 
-/// All objects below `folder` (`s3://bucket/prefix`), sorted by name; names are relative to the folder.
+/// Lists all objects below `folder` (`s3://bucket/prefix`), sorted by name; names are relative to the folder.
 ///
 /// # Errors
 /// No store answers, the bucket does not exist, or the path is not one of an object store.

@@ -74,7 +74,7 @@ fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> i
     }
 }
 
-/// The objects below a prefix, with their names relative to it.
+/// Lists the objects below a prefix, with their names relative to it.
 pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
     let (bucket, credentials) = store(address)?;
     let prefix = if address.key.is_empty() { String::new() } else { format!("{}/", address.key) };
@@ -118,7 +118,7 @@ fn region() -> String {
     variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into())
 }
 
-/// The store's URL, and how URLs name its buckets.
+/// Returns the store's URL, and how URLs name its buckets.
 fn endpoint() -> (String, UrlStyle) {
     match variable("AWS_ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT")) {
         Some(endpoint) => (endpoint, UrlStyle::Path),
@@ -126,7 +126,7 @@ fn endpoint() -> (String, UrlStyle) {
     }
 }
 
-/// The bucket at the store that the environment names, with the credentials.
+/// Opens the bucket at the store that the environment names, with the credentials.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     let (endpoint, style) = endpoint();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}"));
@@ -140,12 +140,12 @@ fn remote_error(address: &Address, kind: ErrorKind, retry_when: RetryWhen, what:
     io::Error::new(kind, ClassifiedError { retry_when, what: format!("{address}: {what}") })
 }
 
-/// The error of a busy store: try again soon.
+/// Returns the error of a busy store: try again soon.
 fn busy(address: &Address, what: &str) -> io::Error {
     remote_error(address, ErrorKind::Other, RetryWhen::ThisRun, what)
 }
 
-/// The error of a connection that fails or breaks. The system's error decides when to try again; without one, soon.
+/// Returns the error of a connection that fails or breaks. The system's error decides when to try again; without one, soon.
 fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
     let retry_when = if error.raw_os_error().is_some() { retry_when(error) } else { RetryWhen::ThisRun };
     remote_error(address, ErrorKind::Other, retry_when, what)
@@ -159,7 +159,7 @@ fn failed(address: &Address, error: ureq::Error) -> io::Error {
     }
 }
 
-/// The response if it is a success, otherwise an error with the store's own message.
+/// Returns the response if it is a success, otherwise an error with the store's own message.
 fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
     use ErrorKind::{NotFound, PermissionDenied};
     let status = response.status().as_u16();
@@ -196,7 +196,7 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
     Err(remote_error(address, kind, RetryWhen::NextRun, &what))
 }
 
-/// The text of the first XML element of this name, in one line and not too long.
+/// Returns the text of the first XML element of this name, in one line and not too long.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let text = xml.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.trim();
     let line = text.lines().next()?;

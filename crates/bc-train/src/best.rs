@@ -31,7 +31,7 @@ pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool,
     position < keep
 }
 
-/// The file of a network in the folder.
+/// Returns the file of a network in the folder.
 pub(crate) fn path(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step:08}.safetensors"))
 }

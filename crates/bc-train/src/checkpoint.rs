@@ -104,22 +104,22 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints of the run folder `run`; saving keeps the last `keep`.
+    /// Returns the checkpoints of the run folder `run`; saving keeps the last `keep`.
     pub fn of(run: &Path, keep: usize) -> Self {
         Self { folder: run.join(FOLDER), keep, writes: true, warned: Cell::new(false) }
     }
 
-    /// The same checkpoints where another process writes them: saving does nothing.
+    /// Returns the same checkpoints for a process that must not write them: saving does nothing.
     pub fn read_only(self) -> Self {
         Self { writes: false, ..self }
     }
 
-    /// Path of the checkpoint of a step.
+    /// Returns the path of the checkpoint of a step.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
 
-    /// The latest whole checkpoint and its state.
+    /// Returns the latest whole checkpoint and its state.
     pub fn latest(&self) -> Result<Option<(PathBuf, State)>> {
         let Some(step) = self.steps()?.pop() else { return Ok(None) };
         let folder = self.path(step);

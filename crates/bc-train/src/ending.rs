@@ -27,7 +27,7 @@ pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
     })
 }
 
-/// The best validation figure so far, `-` if there is none.
+/// Returns the best validation figure so far, `-` if there is none.
 pub(crate) fn best_figure(config: &Config, state: &State) -> String {
     let name = match config.train.figure {
         Figure::Map => "mAP",

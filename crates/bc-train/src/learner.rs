@@ -85,8 +85,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A network with fresh weights, drawn from the seed, that is trained together with the other `ranks`, on the device
-    /// of the configuration.
+    /// Creates a network with fresh weights, drawn from the seed, that is trained together with the other `ranks`,
+    /// on the device of the configuration.
     ///
     /// # Errors
     /// The device of the configuration cannot be opened (see [`device::open`]).
@@ -101,7 +101,7 @@ impl Learner {
         Self::on_backend(&backend, config, classes, input, sources, ranks)
     }
 
-    /// A network like that of [`Learner::new`], on a device that is already open.
+    /// Creates a network like that of [`Learner::new`], on a device that is already open.
     ///
     /// # Errors
     /// A device without memory for the network; a rank that has ended.
@@ -210,7 +210,7 @@ impl Learner {
         )
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -313,7 +313,7 @@ impl Learner {
         self.rank_sync.check_same(|| self.fingerprint())
     }
 
-    /// The cost of summing gradients over ranks so far; `None` with one rank.
+    /// Returns the cost of summing gradients over ranks so far; `None` with one rank.
     pub fn reduction_cost(&self) -> Option<ReductionCost> {
         self.rank_sync.reduction_cost()
     }
@@ -395,7 +395,7 @@ impl Learner {
     }
 }
 
-/// The outputs of several passes, concatenated.
+/// Returns the outputs of several passes, concatenated.
 fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     let all = |get: fn(&HeadOutputs<Array>) -> &Array| {
         backend.join(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>())
@@ -405,7 +405,7 @@ fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     Ok(HeadOutputs { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
 }
 
-/// The gradients of `count` samples from `first` on.
+/// Returns the gradients of `count` samples from `first` on.
 fn part_of(
     backend: &Backend,
     gradients: &OutputGradients,

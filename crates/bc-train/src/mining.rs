@@ -32,12 +32,12 @@ impl Triplets {
         }
     }
 
-    /// Number of triplets.
+    /// Returns the number of triplets.
     pub fn len(&self) -> usize {
         self.anchors.len()
     }
 
-    /// Whether there are no triplets.
+    /// Returns whether there are no triplets.
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
     }
@@ -75,7 +75,7 @@ impl Distances {
     }
 }
 
-/// Every row with its farthest positive and its nearest negative (Hermans et al. 2017,
+/// Pairs every row with its farthest positive and its nearest negative (Hermans et al. 2017,
 /// equation 5). Rows without either are left out.
 pub fn batch_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     let mut triplets = Triplets::default();
@@ -91,7 +91,7 @@ pub fn batch_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     triplets
 }
 
-/// Every pair of a row and a positive with the nearest negative that is farther than the
+/// Combines every pair of a row and a positive with the nearest negative that is farther than the
 /// positive (Schroff et al. 2015, section 3.2); with the farthest negative if none is.
 pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     let mut triplets = Triplets::default();
@@ -111,7 +111,7 @@ pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     triplets
 }
 
-/// Every row with a random positive and a random negative.
+/// Pairs every row with a random positive and a random negative.
 pub fn random(labels: &[u32], rng: &mut impl Rng) -> Triplets {
     let mut triplets = Triplets::default();
     for a in 0..labels.len() {

@@ -84,7 +84,7 @@ impl Objective<'_> {
         self.network.backend()
     }
 
-    /// A loss over all pairs of the batch.
+    /// Computes a loss over all pairs of the batch.
     fn pairs(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, dim) = (self.backend(), f_c.shape()[0]);
         let all = self.rows_of_all(f_c)?;
@@ -102,7 +102,7 @@ impl Objective<'_> {
         })
     }
 
-    /// The cross entropy on the cosines of f_c with the classifier's weights.
+    /// Computes the cross entropy on the cosines of f_c with the classifier's weights.
     fn cosine(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, [dim, items, _, _]) = (self.backend(), f_c.shape());
         let classifier = self.network.classifier().context("a network without a classifier")?;
@@ -139,7 +139,7 @@ impl Objective<'_> {
         (labels, counted as f64 / classified(self.batch.items.len()) as f64)
     }
 
-    /// The weighted sum of the cross entropy and the triplet loss.
+    /// Computes the weighted sum of the cross entropy and the triplet loss.
     fn bytecover(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         let (train, backend) = (self.train, self.backend());
         let mut losses = BatchLosses::default();
@@ -163,7 +163,7 @@ impl Objective<'_> {
         Ok(losses)
     }
 
-    /// The triplet loss and the gradient of this rank's f_t; `None` without a triplet.
+    /// Computes the triplet loss and the gradient of this rank's f_t; `None` without a triplet.
     fn triplets(&self, f_t: &Array) -> Result<Option<(Array, Array)>> {
         let (backend, dim) = (self.backend(), f_t.shape()[0]);
         let alone = self.rank_sync.is_alone();

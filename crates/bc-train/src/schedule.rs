@@ -45,7 +45,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The learning rate of step `step` (from 0); `reductions` counts what
+    /// Returns the learning rate of step `step` (from 0); `reductions` counts what
     /// [`Shape::Plateau`] has reduced it so far.
     pub fn rate(&self, step: u64, reductions: u64) -> f64 {
         if step < self.warmup_steps {

@@ -58,7 +58,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// A session that continues from `state`, whose tensors are in `learner`.
+    /// Creates a session that continues from `state`, whose tensors are in `learner`.
     pub(crate) fn new(
         config: &'a Config,
         setup: Setup,
@@ -284,7 +284,7 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// The epoch of the last step, from 0; a step that ends an epoch belongs to it.
+    /// Returns the epoch of the last step, from 0; a step that ends an epoch belongs to it.
     fn epoch_of_last_step(&self) -> u64 {
         if self.state.batch == 0 { self.state.epoch.saturating_sub(1) } else { self.state.epoch }
     }
@@ -374,7 +374,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The error of a loss or norm that is not finite: all ranks have the same value, and all end with it.
+    /// Returns the error of a loss or norm that is not finite: all ranks have the same value, and all end with it.
     fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> anyhow::Error {
         let ids: Vec<String> = batch.items.iter().map(|&item| self.setup.data.item_name(item)).collect();
         let saved = match self.checkpoints.latest() {
@@ -406,7 +406,7 @@ fn export(learner: &mut Learner, ranks: &Ranks, path: &Path) -> Result<()> {
     if ranks.is_first() { learner.export(path) } else { Ok(()) }
 }
 
-/// The validation figure that selects the best network, and whether a higher one is better.
+/// Returns the validation figure that selects the best network, and whether a higher one is better.
 fn selection_figure(figure: Figure, figures: &Figures) -> (f64, bool) {
     match figure {
         Figure::Map => (figures.map, true),

@@ -60,7 +60,7 @@ impl Setup {
         Ok(Self { data, classes, input, sampler, assembler, schedule })
     }
 
-    /// A network with weights drawn from the seed.
+    /// Creates a network with weights drawn from the seed.
     ///
     /// # Errors
     /// A device that this build does not support; a rank that has ended.
@@ -70,7 +70,7 @@ impl Setup {
     }
 }
 
-/// The step after which training ends.
+/// Returns the step after which training ends.
 pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     let all = schedule.steps_per_epoch * config.train.epochs;
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }

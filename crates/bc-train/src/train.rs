@@ -133,7 +133,7 @@ fn refuse_other_ranks(
         .context("the run's folder must be on a file system that all ranks see alike; start again")
 }
 
-/// The state to continue from, and which lines the record keeps.
+/// Returns the state to continue from, and which lines the record keeps.
 fn resume(config: &Config, saved: State) -> (State, Resumed) {
     let state = State { stopped_early: false, ..saved };
     let prolonged = end(config, &state).is_none();
@@ -169,7 +169,7 @@ fn record(config: &Config, resumed: Resumed, start: StartLine) -> Result<Recorde
     Ok(recorder)
 }
 
-/// The state before the first step of a new run.
+/// Returns the state before the first step of a new run.
 fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -> Result<State> {
     if let Some(note) = learner.load_init()? {
         print_once(ranks, note);
@@ -178,7 +178,7 @@ fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -
     Ok(State { pending, ..State::default() })
 }
 
-/// The message that there is nothing left to do, with what would continue the run; `None` if there is.
+/// Returns the message that there is nothing left to do, with what would continue the run; `None` if there is.
 fn complete(config: &Config, saved: &State) -> Option<String> {
     end(config, saved).filter(|_| !saved.pending).map(|end| {
         format!(

@@ -107,7 +107,7 @@ fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     Ok(by_length.into_iter().flat_map(cut).collect())
 }
 
-/// Every rank embeds one group of each round, and receives the embeddings of all ranks.
+/// Embeds all validation tracks: every rank embeds one group of each round, and receives the embeddings of all ranks.
 fn embed(
     learner: &Learner,
     data: &DataSet,
@@ -162,7 +162,7 @@ fn policy(distance: Distance) -> bc_retrieval::Policy {
     bc_retrieval::Policy { distance, ..bc_retrieval::Policy::default() }
 }
 
-/// Mean of max(0, d(a, p) - d(a, n) + margin); the triplets are the same at every validation.
+/// Computes the mean of max(0, d(a, p) - d(a, n) + margin); the triplets are the same at every validation.
 fn triplet_loss(embeddings: &[Vec<f32>], cliques: &[u32], margin: f64, seed: u64) -> f64 {
     let triplets = crate::mining::random(cliques, &mut generator(seed, "validation triplets", &[]));
     let distance = |a: u32, b: u32| {

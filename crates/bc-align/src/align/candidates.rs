@@ -19,7 +19,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The second recording `b` in the key of `first`, with one cell per cell of `first` at this tempo.
+    /// Returns the second recording `b` in the key of `first`, with one cell per cell of `first` at this tempo.
     pub fn apply(&self, first: &Chroma, b: &Chroma) -> Chroma {
         b.means(first.column_s / self.tempo).transposed(self.transposition)
     }
@@ -36,13 +36,13 @@ impl Candidate {
     }
 }
 
-/// The score of an alignment from the value of its path ([`super::Alignment::score`]).
+/// Returns the score of an alignment from the value of its path ([`super::Alignment::score`]).
 pub fn score(value: f32, first: &Chroma, second: &Chroma) -> f64 {
     f64::from(value) / (first.columns.len() as f64 * second.columns.len() as f64).powf(0.25)
 }
 
-/// The candidates in the best key at the `count` tempi with the greatest scores; empty if the second recording is too short
-/// at every tempo.
+/// Returns the candidates in the best key at the `count` tempi with the greatest scores; empty if the second
+/// recording is too short at every tempo.
 pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Vec<Candidate> {
     let steps = (settings.tempo.max(1.0).ln() / TEMPO_STEP.ln()).round() as i32;
     let keys = first.transpositions(&b.means(settings.cell_s));
@@ -68,7 +68,7 @@ pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Ve
         .collect()
 }
 
-/// The equivalent shift in semitones from -5 to 6.
+/// Returns the equivalent shift in semitones from -5 to 6.
 fn nearest_shift(semitones: i32) -> i32 {
     (semitones + 5).rem_euclid(12) - 5
 }

@@ -95,7 +95,7 @@ impl TriedCandidate {
     }
 }
 
-/// The candidate whose sections fit straight lines best; the first of equal ones.
+/// Returns the candidate whose sections fit straight lines best; the first of equal ones.
 fn straightest(tried: &[TriedCandidate]) -> Option<&TriedCandidate> {
     tried
         .iter()

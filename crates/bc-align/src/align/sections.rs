@@ -91,7 +91,7 @@ fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
     (best.1 > 0.0).then_some(best)
 }
 
-/// The path that ends in a cell, from its first hit on.
+/// Returns the path that ends in a cell, from its first hit on.
 fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     let index = |row: usize, column: usize| row * plot.columns + column;
     let (mut row, mut column) = end;
@@ -150,7 +150,7 @@ fn best_piece(path: &Piece, max_gap: usize) -> Option<Piece> {
     pieces.into_iter().max_by_key(hits)
 }
 
-/// Number of hits of a piece.
+/// Returns the number of hits of a piece.
 fn hits(piece: &Piece) -> usize {
     piece.iter().filter(|cell| cell.2).count()
 }
@@ -249,7 +249,7 @@ impl Line {
         (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MAX_SLOPE, MAX_SLOPE), row, column })
     }
 
-    /// The column on the line at a row.
+    /// Returns the column on the line at a row.
     fn at(&self, row: f64) -> f64 {
         self.column + self.slope * (row - self.row)
     }
@@ -274,7 +274,7 @@ impl<'a> Grids<'a> {
         Self { a, b, depth, unrelated: dot(&a.mean(), &b.mean()), taken_a, taken_b }
     }
 
-    /// The cell of `b` that the line matches with a cell of `a`; `None` beyond the ends of `b`.
+    /// Returns the cell of `b` that the line matches with a cell of `a`; `None` beyond the ends of `b`.
     fn matching_cell(&self, line: &Line, cell: usize) -> Option<usize> {
         let column = line.at(cell as f64).round();
         (column >= 0.0 && (column as usize) < self.b.columns.len()).then_some(column as usize)
@@ -290,7 +290,7 @@ impl<'a> Grids<'a> {
         }
     }
 
-    /// The ends of the section around a piece. Moments that are half outside of a
+    /// Returns the ends of the section around a piece. Moments that are half outside of a
     /// section may match too, or not; so the ends are searched for along the line, up to [`MAX_EXTENSION_S`] beyond the piece's
     /// cells: where the similarity of single cells, minus the threshold between matched and unrelated ones ([`END_SHARE`]), adds
     /// up to the most.
@@ -325,8 +325,9 @@ impl<'a> Grids<'a> {
         })
     }
 
-    /// The line near `line` along which the cells are most similar, with the section's ends. The hits of a path deviate by
-    /// up to two cells from a line, and a slope fitted to them alone can be a second off after a minute.
+    /// Returns the line near `line` along which the cells are most similar, with the section's ends. The hits of a
+    /// path deviate by up to two cells from a line, and a slope fitted to them alone can be a second off after a
+    /// minute.
     fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
         let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));
         let lines = slopes.flat_map(|slope| {
@@ -350,7 +351,7 @@ impl<'a> Grids<'a> {
         }
     }
 
-    /// The times of a piece's cells within a section: the middles of moments.
+    /// Returns the times of a piece's cells within a section: the middles of moments.
     fn times(&self, piece: &Piece, &Ends { from, to, .. }: &Ends) -> Vec<(f64, f64)> {
         let middle = self.depth as f64 / 2.0;
         let inside = |cell: &&(usize, usize, bool)| {

@@ -19,14 +19,14 @@ pub(super) struct Kernel {
     pub odd: bool,
 }
 
-/// Length of the window of `bin` in samples: `ceil(Q * rate / frequency)`.
+/// Returns the length of the window of `bin` in samples: `ceil(Q * rate / frequency)`.
 pub(super) fn window_length(settings: &CqtSettings, bin: u32) -> usize {
     let q = 1.0 / (2f64.powf(1.0 / f64::from(settings.bins_per_octave)) - 1.0);
     (q * f64::from(settings.sample_rate) / settings.frequency(bin)).ceil() as usize
 }
 
 impl Kernel {
-    /// The kernel of `bin` for blocks of `block` samples.
+    /// Creates the kernel of `bin` for blocks of `block` samples.
     pub(super) fn new(settings: &CqtSettings, bin: u32, block: usize) -> Self {
         let length = window_length(settings, bin);
         let points = block as f64;
@@ -60,7 +60,7 @@ fn hann_spectrum(angle: f64, l: f64) -> f64 {
     (half * l).sin() * (0.5 / here - 0.25 * ((1.0 - product) / right + (1.0 + product) / left))
 }
 
-/// The spectrum of a window of ones at `2 half` radians a sample, near its pole too.
+/// Computes the spectrum of a window of ones at `2 half` radians a sample, near its pole too.
 fn ones(half: f64, l: f64) -> f64 {
     // tan(0): the sum of l ones.
     if half.tan().abs() < 1e-12 { l * (half * l).cos() } else { (half * l).sin() / half.tan() }

@@ -64,7 +64,7 @@ impl CqtPlan {
         }
     }
 
-    /// The same transform for a signal with `times` as many samples per second.
+    /// Returns the same transform for a signal with `times` as many samples per second.
     ///
     /// A block that is longer by that factor has the same spectrum up to half the settings' rate,
     /// scaled: taking no more of it than that is an ideal filter, and no resampling is needed.
@@ -73,7 +73,7 @@ impl CqtPlan {
         Self { oversampling: times, forward, ..self.clone() }
     }
 
-    /// The part of a signal that the transform uses: up to the upper end of the highest bin's band.
+    /// Returns the part of a signal that the transform uses: up to the upper end of the highest bin's band.
     pub fn need(&self) -> Need {
         let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
         let rate = f64::from(settings.sample_rate);
@@ -82,7 +82,7 @@ impl CqtPlan {
         Need { sample_rate: settings.sample_rate, highest_hz }
     }
 
-    /// The settings it was planned for.
+    /// Returns the settings it was planned for.
     pub fn settings(&self) -> &CqtSettings {
         &self.settings
     }
@@ -128,7 +128,7 @@ struct Scratch {
 }
 
 impl<'a> CqtStream<'a> {
-    /// A stream without samples.
+    /// Creates a stream without samples.
     pub fn new(plan: &'a CqtPlan) -> Self {
         let scratch = Scratch {
             block: plan.forward.make_input_vec(),
@@ -229,7 +229,7 @@ impl<'a> CqtStream<'a> {
     }
 }
 
-/// A signal shorter than the reflection, reflected as often as it takes.
+/// Returns a signal shorter than the reflection, reflected as often as it takes.
 fn reflect_short(samples: &[f32], edge: usize) -> Vec<f32> {
     let last = samples.len() as isize - 1;
     (-(edge as isize)..samples.len() as isize + edge as isize)

@@ -42,7 +42,7 @@ impl Container {
         self.samples
     }
 
-    /// The next packet to `mono`; `None` at the end.
+    /// Decodes the next packet to `mono`; `None` at the end.
     pub fn advance(&mut self, deadline: Deadline, mono: &mut Vec<f32>) -> Result<Option<Piece>, DecodeError> {
         loop {
             deadline.check()?;
@@ -113,7 +113,7 @@ impl Container {
     }
 }
 
-/// The audio track of a container.
+/// Returns the audio track of a container.
 fn track_of(format: &dyn FormatReader, reading: Reading) -> Result<(Codec, u32, Header), DecodeError> {
     let track = format
         .default_track(TrackType::Audio)

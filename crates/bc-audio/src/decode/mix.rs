@@ -20,7 +20,8 @@ pub(super) fn effects(channels: &Channels) -> Vec<usize> {
         .collect()
 }
 
-/// The mean of the channels, without those of `effects`. Samples that cannot be sound become silence; returns whether there were none.
+/// Returns the mean of the channels, without those of `effects`. Samples that cannot be sound become silence;
+/// returns whether there were none.
 pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono: &mut Vec<f32>) -> bool {
     mono.clear();
     match channels {

@@ -26,7 +26,7 @@ pub(super) struct Mp3File {
 }
 
 impl Mp3File {
-    /// A file whose first frame was found, and what its header says.
+    /// Creates a file whose first frame was found, and what its header says.
     pub fn new(
         reader: Reader<Timed>,
         first: &bc_mp3::Header,
@@ -62,7 +62,7 @@ impl Mp3File {
         Ok((file, header))
     }
 
-    /// Whether samples come at half the file's rate.
+    /// Returns whether samples come at half the file's rate.
     pub fn is_halved(&self) -> bool {
         self.halved
     }
@@ -115,7 +115,7 @@ pub(super) enum FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder of the mean of the channels at the full rate.
+    /// Returns a decoder of the mean of the channels at the full rate.
     pub fn whole(by: Mp3Decoder) -> Result<Self, DecodeError> {
         Ok(match by {
             Mp3Decoder::Own => Self::Own(bc_mp3::Decoder::new(Output::Mono)),
@@ -130,7 +130,7 @@ impl FrameDecoder {
         })
     }
 
-    /// The samples of a single frame, a container's packet; `None` if it is not a frame.
+    /// Decodes the samples of a single frame, a container's packet; `None` if it is not a frame.
     pub fn decode(&mut self, bytes: &[u8], mono: &mut Vec<f32>) -> Option<Piece> {
         let header = bc_mp3::Header::read(bytes).ok()?;
         let decoded =

@@ -68,7 +68,7 @@ pub(super) fn reading_error(
     }
 }
 
-/// Whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
+/// Returns whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
 fn is_temporary(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     error.raw_os_error().is_some()

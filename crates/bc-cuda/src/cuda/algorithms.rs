@@ -43,8 +43,8 @@ pub(super) struct Limits {
     pub exact: bool,
 }
 
-/// The first of the algorithms, which come with the fastest first, that works within the limits and gives the same bits
-/// each time.
+/// Returns the first of the algorithms, which come with the fastest first, that works within the limits and gives
+/// the same bits each time.
 pub(super) fn best(timings: &[Timing], limits: &Limits) -> Option<Timing> {
     let fits = |timing: &&Timing| {
         timing.status == cudnnStatus_t::CUDNN_STATUS_SUCCESS
@@ -60,8 +60,8 @@ fn is_exact(math: cudnnMathType_t) -> bool {
     matches!(math, cudnnMathType_t::CUDNN_FMA_MATH | cudnnMathType_t::CUDNN_DEFAULT_MATH)
 }
 
-/// A convolution with all that cuDNN said of it, for an error: which algorithm failed how, and which does not give the
-/// same bits each time.
+/// Returns a convolution with all that cuDNN said of it, for an error: which algorithm failed how, and which does
+/// not give the same bits each time.
 pub(super) fn table(convolution: &impl Display, timings: &[Timing]) -> String {
     let line = |Timing { algorithm, status, memory, determinism, math }: &Timing| {
         format!("\n  {algorithm:?}: {status:?}, {determinism:?}, {math:?}, workspace of {memory} bytes")
@@ -160,7 +160,7 @@ impl Call<'_> {
         (status == cudnnStatus_t::CUDNN_STATUS_SUCCESS).then_some(bytes)
     }
 
-    /// The largest workspace of at most so many bytes that an algorithm needs.
+    /// Returns the largest workspace of at most so many bytes that an algorithm needs.
     pub fn workspace(&self, most: usize) -> usize {
         let all: Vec<Algorithm> = match self.pass {
             Pass::Forward => FORWARD.map(Algorithm::from).to_vec(),

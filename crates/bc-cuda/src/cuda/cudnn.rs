@@ -78,7 +78,7 @@ impl Key {
         (self.pass, self.convolution, self.element, self.tf32)
     }
 
-    /// Whether tensor cores must not reduce the precision of its factors.
+    /// Returns whether tensor cores must not reduce the precision of its factors.
     fn is_exact(&self) -> bool {
         self.element == Element::F32 && !self.tf32
     }
@@ -92,7 +92,7 @@ impl Key {
         }
     }
 
-    /// Number of values of the result.
+    /// Returns the number of values of the result.
     fn result(&self) -> Result<usize> {
         Ok(match self.pass {
             Pass::Forward => self.convolution.output(self.input)?.count(),
@@ -109,7 +109,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An error of the library with the convolution that it is about.
+/// Returns an error of the library with the convolution that it is about.
 fn named(error: Error, key: &Key) -> Error {
     match error {
         Error::Call { call, message } => Error::Call { call, message: format!("{message}, for {key}") },
@@ -226,7 +226,7 @@ impl Cudnn {
         }
     }
 
-    /// The fastest algorithm that may be used, with its descriptors.
+    /// Returns the fastest algorithm that may be used, with its descriptors.
     ///
     /// # Safety
     /// As of [`Cudnn::convolve`].

@@ -9,7 +9,7 @@ use cudarc::cudnn::sys::{
 use crate::error::{Error, Result};
 use crate::shape::{Convolution, Element, Shape};
 
-/// An error for a status other than success, with cuDNN's own words on it.
+/// Returns an error for a status other than success, with cuDNN's own words on it.
 pub(super) fn checked(status: cudnnStatus_t, name: &'static str) -> Result<()> {
     if status == cudnnStatus_t::CUDNN_STATUS_SUCCESS {
         return Ok(());
@@ -67,7 +67,7 @@ impl Descriptors {
         Ok(d)
     }
 
-    /// The descriptors of a convolution of an input of this shape.
+    /// Creates the descriptors of a convolution of an input of this shape.
     pub fn new(
         input: Shape,
         convolution: &Convolution,

@@ -92,7 +92,7 @@ impl Drop for CudaDevice {
     }
 }
 
-/// How many devices the driver sees.
+/// Returns how many devices the driver sees.
 ///
 /// # Errors
 /// No driver.

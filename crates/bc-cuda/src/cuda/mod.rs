@@ -23,7 +23,7 @@ pub use driver::{CudaDevice, count};
 pub use nccl::{Communicator, ID, Id, new_id, require_nccl};
 pub use nvrtc::compile;
 
-/// The number of `cuda:0`, `cuda:1`, ...; `cuda` is the first.
+/// Returns the number of `cuda:0`, `cuda:1`, ...; `cuda` is the first.
 ///
 /// # Errors
 /// Another name.
@@ -45,12 +45,12 @@ pub fn open(name: &str) -> Result<Arc<CudaDevice>> {
     CudaDevice::new(ordinal(name)?)
 }
 
-/// Whether a driver is there (a device may still be missing).
+/// Returns whether a driver is there (a device may still be missing).
 pub fn is_driver_present() -> bool {
     libraries::DRIVER.is_present()
 }
 
-/// An error with the message of a library.
+/// Returns an error with the message of a library.
 fn call<E: std::fmt::Display>(call: &'static str) -> impl FnOnce(E) -> Error {
     move |error| Error::Call { call, message: error.to_string() }
 }

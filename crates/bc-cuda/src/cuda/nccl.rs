@@ -49,7 +49,7 @@ fn failed(status: ncclResult_t, call: &'static str) -> Error {
     Error::Call { call, message: format!("{status:?} (NCCL_DEBUG=INFO says more)") }
 }
 
-/// Whether NCCL can be loaded.
+/// Returns whether NCCL can be loaded.
 ///
 /// # Errors
 /// It cannot: with what to install.
@@ -57,7 +57,7 @@ pub fn require_nccl() -> Result<()> {
     libraries::NCCL.require()
 }
 
-/// An id for one group of processes: made by one of them and passed to the others.
+/// Creates an id for one group of processes: made by one of them and passed to the others.
 ///
 /// # Errors
 /// No NCCL; its own.

@@ -74,7 +74,7 @@ pub(super) fn cache_folder() -> Option<PathBuf> {
     Some(base.join("bytecover").join("kernels"))
 }
 
-/// A source compiled for a device of this capability, from `cache` if it was compiled before.
+/// Returns a source compiled for a device of this capability, from `cache` if it was compiled before.
 pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<&Path>) -> Result<Vec<u8>> {
     let arch = format!("sm_{major}{minor}");
     let path = cache.map(|folder| file_in(folder, source, &arch));
@@ -95,7 +95,7 @@ pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<
     Ok(code)
 }
 
-/// The cache file, named after everything that the code depends on.
+/// Returns the cache file, named after everything that the code depends on.
 fn file_in(folder: &Path, source: &Source, arch: &str) -> PathBuf {
     let mut hash = blake3::Hasher::new();
     hash.update(source.text().as_bytes());

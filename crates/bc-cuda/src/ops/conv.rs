@@ -11,7 +11,7 @@ use crate::tensor::{Buffer, Image};
 const ALIGNMENT: u64 = 16;
 
 impl Convolution {
-    /// The convolution of an image that is already padded, for the library.
+    /// Returns the convolution of an image that is already padded, for the library.
     fn unpadded(&self) -> Self {
         Self { padding: Padding::default(), ..*self }
     }
@@ -148,7 +148,7 @@ impl Gpu {
         self.with_spare_memory(|| unsafe { self.device.convolve(call) })
     }
 
-    /// The image padded as far as the library needs it, and the remaining convolution.
+    /// Returns the image padded as far as the library needs it, and the remaining convolution.
     fn padded(&self, x: &Image, sizes: &Convolution) -> Result<(Image, Convolution)> {
         if sizes.padding.is_symmetric() {
             return Ok((x.clone(), *sizes));
@@ -156,7 +156,7 @@ impl Gpu {
         Ok((self.pad(x, sizes.padding)?, sizes.unpadded()))
     }
 
-    /// The image with zeros (or a ring's rows) around it.
+    /// Pads the image with zeros (or a ring's rows) around it.
     ///
     /// # Errors
     /// No memory.
@@ -170,7 +170,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The gradient of [`Gpu::pad`]: dx of dy, added to what is in dx if `add`.
+    /// Computes the gradient of [`Gpu::pad`]: dx of dy, added to what is in dx if `add`.
     pub(crate) fn pad_gradient(&self, dy: &Image, dx: &Image, padding: Padding, add: bool) -> Result<()> {
         ensure(dy.shape == padding.apply(dx.shape), || {
             format!("a gradient of {} for {}", dy.shape, dx.shape)
@@ -184,7 +184,7 @@ impl Gpu {
     }
 }
 
-/// A thread for each pack of an image.
+/// Returns a thread for each pack of an image.
 pub(crate) fn pack_grid(shape: Shape, vector: usize) -> [usize; 3] {
     [(shape.count() / vector).div_ceil(crate::device::BLOCK), 1, 1]
 }

@@ -19,7 +19,7 @@ pub struct Runs {
 const RUN: usize = 8192;
 
 impl Gpu {
-    /// The image with another element; the same image if it has it already.
+    /// Converts the image to another element; the same image if it has it already.
     ///
     /// # Errors
     /// No memory.
@@ -73,7 +73,7 @@ impl Gpu {
         Ok(to)
     }
 
-    /// The image, or a copy if it is shared, which may be overwritten.
+    /// Returns the image, or a copy if it is shared, which may be overwritten.
     pub(crate) fn own(&self, x: Image) -> Result<Image> {
         if x.memory.is_unique() {
             return Ok(x);
@@ -129,7 +129,7 @@ impl Gpu {
         Ok(part)
     }
 
-    /// The table of weights: (where a weight begins in the flat buffer, its sizes); linear layers are convolutions of
+    /// Returns the table of weights: (where a weight begins in the flat buffer, its sizes); linear layers are convolutions of
     /// 1x1.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl Gpu {
         Ok(Runs { table: self.upload(&table)?, end })
     }
 
-    /// The copies of the weights in the order (outputs, kernel height, kernel width, inputs) and the activations'
+    /// Refreshes the copies of the weights in the order (outputs, kernel height, kernel width, inputs) and the activations'
     /// element: once after each step of the optimiser. `copies` is a buffer of [`Gpu::weight_copies`]; a weight's copy
     /// begins at the same index as the weight.
     ///
@@ -213,7 +213,7 @@ impl WeightCopies {
         self.image.shape.count()
     }
 
-    /// The address of the copy of the weight at `index`, which has `count` values.
+    /// Returns the address of the copy of the weight at `index`, which has `count` values.
     pub(crate) fn at(&self, index: usize, count: usize) -> Result<Address> {
         ensure(index + count <= self.len(), || format!("a weight of {count} at {index} of {}", self.len()))?;
         Ok(self.image.address() + (index * self.image.element.bytes()) as u64)

@@ -115,8 +115,8 @@ impl Gpu {
         Ok(Triplets { positives: self.upload(&list(0))?, negatives: self.upload(&list(1))?, rows, slots })
     }
 
-    /// The mean of `max(0, |a - p| - |a - n| + margin)` over the triplets (0 without any), a single value, and `weight`
-    /// times the gradient of x.
+    /// Computes the mean of `max(0, |a - p| - |a - n| + margin)` over the triplets (0 without any), a single value,
+    /// and `weight` times the gradient of x.
     ///
     /// # Errors
     /// Shapes that do not fit; no memory.

@@ -275,7 +275,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The sums of each group that dx needs; masks dy by y, adds to the gradients of scale and shift.
+    /// Computes the sums of each group that dx needs; masks dy by y, adds to the gradients of scale and shift.
     fn gradient_sums(
         &self,
         saved: &NormSaved,

@@ -43,8 +43,8 @@ pub struct State {
 }
 
 impl State {
-    /// The norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value that can be read when the
-    /// host needs it.
+    /// Returns the norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value that
+    /// can be read when the host needs it.
     pub fn norm(&self) -> &Buffer<f32> {
         &self.step
     }
@@ -91,7 +91,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The state before the first step.
+    /// Returns the state before the first step.
     ///
     /// # Errors
     /// No memory.

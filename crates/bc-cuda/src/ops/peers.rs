@@ -10,7 +10,7 @@ use crate::tensor::Buffer;
 /// The other processes that train the same network, each with a share of the batch: norms need their statistics, the
 /// optimiser the sum of the gradients. All processes make the same calls in the same order.
 pub trait Peers {
-    /// The values of every process, one process after the other; all have as many.
+    /// Gathers the values of every process, one process after the other; all have as many.
     ///
     /// # Errors
     /// A process that has ended.

@@ -42,7 +42,7 @@ impl Gpu {
         Ok((y, MaxPoolSaved { taps, shape: x.shape }))
     }
 
-    /// The gradient of the input of [`Gpu::max_pool`].
+    /// Computes the gradient of the input of [`Gpu::max_pool`].
     ///
     /// # Errors
     /// A gradient of another shape; no memory.
@@ -63,7 +63,7 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// The generalised mean over height and width, by the exponent at `exponent`: (batch, channels), in 32 bits.
+    /// Computes the generalised mean over height and width, by the exponent at `exponent`: (batch, channels), in 32 bits.
     ///
     /// # Errors
     /// No memory.
@@ -130,7 +130,7 @@ impl Gpu {
         Ok((y, MaxMeanSaved { numbers: found, shape: x.shape, groups }))
     }
 
-    /// The gradient of the input of [`Gpu::max_mean`].
+    /// Computes the gradient of the input of [`Gpu::max_mean`].
     ///
     /// # Errors
     /// A gradient of another shape; no memory.
@@ -164,7 +164,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The gradient of an input of shape `x` of [`Gpu::time_mean`].
+    /// Computes the gradient of an input of shape `x` of [`Gpu::time_mean`].
     ///
     /// # Errors
     /// A gradient of another shape; no memory.

@@ -172,7 +172,7 @@ impl Workers<'_> {
         Ok(reason)
     }
 
-    /// Whether the file of an id exists by now.
+    /// Returns whether the file of an id exists by now.
     fn exists(&self, id: &str) -> bool {
         locate::kept_extensions()
             .any(|extension| locate::file_exists(&self.folder.join(format!("{id}.{extension}"))))

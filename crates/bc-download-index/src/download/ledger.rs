@@ -74,14 +74,14 @@ impl Ledger {
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether the file of `id` failed permanently at `url` with this `access`.
+    /// Returns whether the file of `id` failed permanently at `url` with this `access`.
     pub fn is_permanent(&self, id: &str, url: &str, access: &str) -> bool {
         let still_holds =
             |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
         self.at(id, url).filter(still_holds).any(|failure| !failure.temporary)
     }
 
-    /// The failure that explains why the file of `id` is missing: that at its present address, or else the last one
+    /// Returns the failure that explains why the file of `id` is missing: that at its present address, or else the last one
     /// recorded.
     pub fn failure_of(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
         let at_url = |url| {

@@ -41,7 +41,7 @@ const GONE: [&str; 9] = [
     "unsupported url",
 ];
 
-/// Whether cookies, a proxy or another format may help with this reason.
+/// Returns whether cookies, a proxy or another format may help with this reason.
 pub fn is_barred(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     BARRED.iter().any(|word| reason.contains(word))

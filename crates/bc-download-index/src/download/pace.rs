@@ -41,7 +41,7 @@ impl Pace {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Whether to end: after [`Pace::stop`] or Ctrl-C.
+    /// Returns whether to end: after [`Pace::stop`] or Ctrl-C.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || interrupt::requested()
     }
@@ -68,7 +68,7 @@ impl Pace {
         at
     }
 
-    /// Whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
+    /// Returns whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
     fn is_still_free(&self, at: Instant) -> bool {
         at >= self.clock.lock().expect("no holder panics").hold_until
     }

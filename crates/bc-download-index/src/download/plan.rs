@@ -122,19 +122,19 @@ impl Counts {
     }
 }
 
-/// Whether an id can be the name of a file.
+/// Returns whether an id can be the name of a file.
 fn names_a_file(id: &str) -> bool {
     id.len() <= MAX_ID_BYTES && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
-/// The ids that a case-insensitive file system cannot distinguish from an earlier one.
+/// Returns the ids that a case-insensitive file system cannot distinguish from an earlier one.
 fn clashing_ids(versions: &[Version]) -> HashSet<String> {
     let mut seen = HashSet::new();
     let later = versions.iter().filter(|version| !seen.insert(version.version_id.to_lowercase()));
     later.map(|version| version.version_id.clone()).collect()
 }
 
-/// Whether the folder's file system is case-sensitive (macOS and SMB are not). If that cannot be
+/// Returns whether the folder's file system is case-sensitive (macOS and SMB are not). If that cannot be
 /// determined, it is assumed to be.
 fn is_case_sensitive(folder: &Path) -> bool {
     let incoming = folder.join(INCOMING);

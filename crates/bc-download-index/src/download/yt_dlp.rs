@@ -41,7 +41,7 @@ pub fn find() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A fingerprint of how a site is accessed: the cookies, the proxy, the format. A video that
+/// Returns a fingerprint of how a site is accessed: the cookies, the proxy, the format. A video that
 /// was barred may come once it changes.
 ///
 /// # Errors
@@ -157,7 +157,7 @@ fn wait(child: &mut Child, timeout_s: f64, stopped: &dyn Fn() -> bool) -> std::i
     }
 }
 
-/// The file that yt-dlp named as its result, if it holds something.
+/// Returns the file that yt-dlp named as its result, if it holds something.
 fn finished(work: &Path) -> Option<PathBuf> {
     let names = std::fs::read_to_string(work.join(FILE_NAME)).ok()?;
     // Of a relative name the folder depends on where yt-dlp ran, which is here.

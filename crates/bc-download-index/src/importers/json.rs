@@ -37,12 +37,12 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
     }
 }
 
-/// The line of the last member named `key` in `text`, for error messages.
+/// Returns the line of the last member named `key` in `text`, for error messages.
 pub(super) fn line_of_key(text: &str, key: &str) -> u64 {
     line_of(text, key, |_, after| after.trim_start().starts_with(':'))
 }
 
-/// The line of the last member named `key` with the value `value` in `text`.
+/// Returns the line of the last member named `key` with the value `value` in `text`.
 pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
     let key = quoted(key);
     line_of(text, value, |before, _| {

@@ -30,7 +30,7 @@ impl From<Vec<Version>> for Imported {
     }
 }
 
-/// A list as text, without a byte order mark; bad UTF-8 is an error with its line.
+/// Reads a list as text, without a byte order mark; bad UTF-8 is an error with its line.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| {
         format!("cannot read the list {}; [index] meta says where the lists are", path.display())
@@ -83,7 +83,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// The link of a YouTube id; none where the text cannot be one.
+/// Returns the link of a YouTube id; none where the text cannot be one.
 pub(super) fn youtube(id: &str) -> Option<String> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (id.len() == 11 && id.bytes().all(known)).then(|| format!("https://www.youtube.com/watch?v={id}"))

@@ -11,7 +11,7 @@ use npyz::{DType, Endianness, NpyHeader, TypeChar};
 
 use super::pickle;
 
-/// The strings of the one-dimensional array in the file at `path`.
+/// Reads the strings of the one-dimensional array in the file at `path`.
 ///
 /// # Errors
 /// No `.npy` file, another number of dimensions or another type, fewer elements than the header says.
@@ -31,7 +31,7 @@ pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     Ok(ids.into_iter().map(Cow::into_owned).collect())
 }
 
-/// The strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
+/// Reads the strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
 ///
 /// # Errors
 /// The errors of [`read_strings`].

@@ -43,7 +43,7 @@ impl Importer for Orfium {
     }
 }
 
-/// The rows of `shs100k.csv`.
+/// Reads the rows of `shs100k.csv`.
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     let mut rows = Table::open(path, text.as_bytes())?;
     let (id, clique) = (rows.needed("id", "")?, rows.needed("clique", "")?);

@@ -32,7 +32,7 @@ struct Machine<'a> {
     elements: Option<usize>,
 }
 
-/// The strings of the pickle `input`, in order, as slices of it.
+/// Reads the strings of the pickle `input`, in order, as slices of it.
 pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     let mut machine = Machine {
         input,
@@ -185,7 +185,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A little-endian number of `bytes` bytes.
+    /// Reads a little-endian number of `bytes` bytes.
     fn length(&mut self, bytes: usize) -> Result<usize> {
         let number = self.take(bytes)?.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
         usize::try_from(number).context("a length beyond memory")

@@ -40,14 +40,14 @@ impl<R: Read> Table<BufReader<R>> {
         Ok(Self { reader, header, path })
     }
 
-    /// The number of a column that must be there; `remedy` follows its name in the error.
+    /// Returns the number of a column that must be there; `remedy` follows its name in the error.
     pub(super) fn needed(&self, name: &str, remedy: &str) -> Result<usize> {
         self.column(name).with_context(|| {
             format!("{}:1: no column `{name}`{remedy}; there are {}", self.path, self.header.join(", "))
         })
     }
 
-    /// The number of a column.
+    /// Returns the number of a column.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|column| column == name)
     }
@@ -78,7 +78,7 @@ impl<R: Read> Table<BufReader<R>> {
 }
 
 impl<'a> Row<'a> {
-    /// A field, empty where there is no such column.
+    /// Returns a field, empty where there is no such column.
     pub(super) fn get(&self, column: Option<usize>) -> &'a str {
         column.and_then(|column| self.record.get(column)).unwrap_or_default().trim()
     }

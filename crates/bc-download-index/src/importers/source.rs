@@ -75,7 +75,7 @@ impl Source {
     }
 }
 
-/// The file or folder that a source is read from.
+/// Returns the file or folder that a source is read from.
 pub fn path(config: &IndexConfig) -> &PathBuf {
     if config.source == "folder" { &config.dataset_path } else { &config.meta }
 }

@@ -134,7 +134,7 @@ pub fn version(song: &Song, ranges: Ranges, rng: &mut ChaCha8Rng) -> Arrangement
     }
 }
 
-/// The form with a section cut, repeated or moved.
+/// Returns the form with a section cut, repeated or moved.
 fn form(song: &Song, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut form = song.form.clone();
     if form.len() > 2 {

@@ -89,7 +89,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     Ok((versions.len(), missing.len()))
 }
 
-/// An independent generator for each purpose, so that versions can be rendered in any order.
+/// Returns an independent generator for each purpose, so that versions can be rendered in any order.
 fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::from(clique) << 32 | version.map_or(0, |version| u64::from(version) + 1));
@@ -110,12 +110,12 @@ fn perform(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, Ve
     (arrangement, samples)
 }
 
-/// The length of the file of an arrangement: its samples over their rate.
+/// Returns the length of the file of an arrangement: its samples over their rate.
 fn duration_s(arrangement: &arrange::Arrangement, config: &SynthConfig) -> f64 {
     render::length(arrangement, config.sample_rate) as f64 / f64::from(config.sample_rate)
 }
 
-/// Whether a WAV file of this module exists with all its samples: a full disk or a copy that was
+/// Returns whether a WAV file of this module exists with all its samples: a full disk or a copy that was
 /// stopped leaves shorter ones.
 fn is_complete(path: &Path) -> bool {
     let Ok(bytes) = std::fs::metadata(path).map(|file| file.len()) else { return false };

@@ -34,7 +34,7 @@ impl Sine {
         Self { re, im, step: (step_re, step_im) }
     }
 
-    /// The next sample.
+    /// Returns the next sample.
     pub(super) fn next(&mut self) -> f64 {
         let value = self.im;
         (self.re, self.im) =
@@ -101,7 +101,7 @@ pub(super) fn pluck(
     }
 }
 
-/// A saw whose jump is rounded over two samples (PolyBLEP), so that little aliases.
+/// Returns a saw whose jump is rounded over two samples (PolyBLEP), so that little aliases.
 pub(super) fn saw(phase: f64, step: f64) -> f64 {
     let naive = 2.0 * phase - 1.0;
     if phase < step {

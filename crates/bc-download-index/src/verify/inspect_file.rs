@@ -48,7 +48,7 @@ pub fn inspect_file(path: &Path, limits: Limits, fast: bool) -> FileInspection {
 }
 
 impl Inspection {
-    /// Whether the file has no fault, so that one inspection is enough.
+    /// Returns whether the file has no fault, so that one inspection is enough.
     fn is_good(&self) -> bool {
         let short =
             self.declared_s.zip(self.duration_s).is_some_and(|(declared, found)| found < 0.99 * declared);

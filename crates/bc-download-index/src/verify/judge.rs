@@ -47,7 +47,7 @@ struct FirstCopy {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge without versions.
+    /// Creates a judge without versions.
     pub fn new(config: &'a VerifyConfig) -> Self {
         Self { config, remarks: Remarks::default(), first_copies: HashMap::new(), texts: String::new() }
     }
@@ -130,7 +130,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The reason why a file is unusable, if it is.
+/// Returns the reason why a file is unusable, if it is.
 fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
     if let Some(error) = &inspection.error {
         return Some(error.clone());
@@ -148,12 +148,12 @@ fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
     inspection.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())
 }
 
-/// The seconds that a file declares and those that it decodes to, where both are known.
+/// Returns the seconds that a file declares and those that it decodes to, where both are known.
 fn lengths(inspection: &Inspection) -> Option<(f64, f64)> {
     if inspection.fast { None } else { inspection.declared_s.zip(inspection.duration_s) }
 }
 
-/// Whether files of this extension hold this codec; extensions that may hold anything always fit.
+/// Returns whether files of this extension hold this codec; extensions that may hold anything always fit.
 fn fits(path: &str, codec: &str) -> bool {
     let Some(extension) = crate::locate::extension(Path::new(path)) else { return true };
     match extension.as_str() {

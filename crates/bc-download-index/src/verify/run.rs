@@ -71,7 +71,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     Ok(Outcome::of_failures(unusable))
 }
 
-/// The files of a part: those of the present index and those added since.
+/// Returns the files of a part: those of the present index and those added since.
 fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     let mut files = Vec::new();
     each_file(config, audio, |id, path| {

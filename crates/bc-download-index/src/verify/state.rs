@@ -30,7 +30,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a file with this metadata. `root` is the audio root of the index.
+    /// Creates the key of a file with this metadata. `root` is the audio root of the index.
     pub fn new(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
         Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }
@@ -75,7 +75,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// The inspection of a file that could not be read.
+    /// Returns the inspection of a file that could not be read.
     pub fn unread(reason: impl std::fmt::Display) -> Self {
         let error = Some(format!("cannot be read: {reason}"));
         Self { error, temporary: true, unread: true, ..Self::default() }
@@ -191,7 +191,7 @@ struct Notes {
 }
 
 impl State {
-    /// The notes next to the index; empty if nothing was verified.
+    /// Reads the notes next to the index; empty if nothing was verified.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -243,18 +243,18 @@ impl State {
         Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
-    /// The recorded inspection of a file if no other is necessary. One of the headers alone suffices only for a `fast` run,
-    /// and one with a temporary error never.
+    /// Returns the recorded inspection of a file if no other is necessary. One of the headers alone suffices only
+    /// for a `fast` run, and one with a temporary error never.
     pub fn get(&self, key: &Key, fast: bool) -> Option<Inspection> {
         self.recorded(key).filter(|inspection| !inspection.temporary && (fast || !inspection.fast))
     }
 
-    /// Whether nothing is noted.
+    /// Returns whether nothing is noted.
     pub fn is_empty(&self) -> bool {
         self.known.inspections.is_empty()
     }
 
-    /// The result of the last inspection of a file, whatever it was.
+    /// Returns the result of the last inspection of a file, whatever it was.
     pub fn recorded(&self, key: &Key) -> Option<Inspection> {
         self.known.get(&key.digest())
     }
@@ -276,7 +276,7 @@ impl State {
     }
 }
 
-/// How the names of the notes of the index at `index` begin.
+/// Returns how the names of the notes of the index at `index` begin.
 fn notes_stem(index: &Path) -> String {
     format!("{}.verify", index.file_stem().unwrap_or_default().to_string_lossy())
 }

@@ -65,7 +65,7 @@ impl GrowingIndex {
         Ok(index)
     }
 
-    /// The content hash of each recording, by id.
+    /// Returns the content hash of each recording, by id.
     pub fn hashes_by_id(&self) -> HashMap<&str, &str> {
         let labels = self.embeddings.labels.iter();
         labels.map(|label| (label.version_id.as_str(), label.source_hash.as_str())).collect()
@@ -155,7 +155,7 @@ impl GrowingIndex {
     }
 }
 
-/// A fingerprint of the whole content: it changes with any work, title, position or vector.
+/// Returns a fingerprint of the whole content: it changes with any work, title, position or vector.
 fn fingerprint(embeddings: &Embeddings) -> String {
     let mut fingerprint = Fingerprint::of("catalogue");
     fingerprint.add_json(&embeddings.provenance.settings).add_json(&embeddings.provenance.inputs);

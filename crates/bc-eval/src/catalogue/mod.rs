@@ -107,7 +107,7 @@ fn refuse_experiment_output(path: &Path, written: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files whose ids are not in the index; the others are counted in `added`.
+/// Returns the files whose ids are not in the index; the others are counted in `added`.
 fn missing_files(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
     let known = index.hashes_by_id();
     let (known_files, new): (Vec<_>, Vec<_>) =

@@ -39,7 +39,7 @@ pub struct WindowEmbeddings {
 }
 
 impl WindowEmbeddings {
-    /// The tempi as a list for messages.
+    /// Returns the tempi as a list for messages.
     pub fn tempi_text(&self) -> String {
         self.by_tempo.iter().map(|windows| windows.tempo.to_string()).collect::<Vec<_>>().join(", ")
     }

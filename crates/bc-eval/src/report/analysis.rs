@@ -105,7 +105,7 @@ impl Analysis {
     }
 }
 
-/// The positions of the versions on the map.
+/// Returns the positions of the versions on the map.
 fn map(sample: &Versions<'_>) -> Vec<Point> {
     let units: Vec<Vec<f32>> = (0..sample.len()).map(|row| unit(sample.vector(row))).collect();
     let vectors: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
@@ -119,7 +119,7 @@ fn map(sample: &Versions<'_>) -> Vec<Point> {
     points.collect()
 }
 
-/// The vector scaled to length 1, for the map.
+/// Returns the vector scaled to length 1, for the map.
 fn unit(vector: &[f32]) -> Vec<f32> {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
     vector.iter().map(|value| value / length).collect()
@@ -173,7 +173,7 @@ impl Pairs {
     }
 }
 
-/// The mean over a group of queries, by the rules of the figures; `None` if no query counts.
+/// Computes the mean over a group of queries, by the rules of the figures; `None` if no query counts.
 fn query_group(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<QueryGroup> {
     let metrics = Metrics::from_results(&results, policy).ok()?;
     Some(QueryGroup { name, queries: metrics.queries, map: metrics.map })
@@ -220,7 +220,7 @@ fn by_duration(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) 
     groups.collect()
 }
 
-/// The results of queries that have a match.
+/// Returns the results of queries that have a match.
 fn with_matches(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
     results.iter().filter(|result| !result.ranks.is_empty())
 }

@@ -12,7 +12,7 @@ pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
     figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// A count of `metrics.json`; a dash for anything but a number.
+/// Returns a count of `metrics.json`; a dash for anything but a number.
 pub fn count_of(figures: &Value, name: &str) -> String {
     figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
 }

@@ -96,7 +96,7 @@ fn row(squares: &[f64], own: usize, entropy: f64) -> Vec<f64> {
     values
 }
 
-/// The first two principal components by power iteration, scaled down as a start for t-SNE.
+/// Computes the first two principal components by power iteration, scaled down as a start for t-SNE.
 fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
     let dim = vectors[0].len();
     let mut mean = vec![0f64; dim];

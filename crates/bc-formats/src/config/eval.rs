@@ -90,7 +90,7 @@ section! {
 }
 
 impl EvalConfig {
-    /// The checkpoint, with [train] run in mind.
+    /// Returns the checkpoint, with [train] run in mind.
     pub fn checkpoint_of(&self, run: &Path) -> PathBuf {
         if self.checkpoint.as_os_str().is_empty() {
             run.join("best.safetensors")

@@ -58,7 +58,7 @@ macro_rules! config {
                 Self { $($field: document.section::<$section>(problems),)* }
             }
 
-            /// The resolved file, with every default and a comment each.
+            /// Returns the resolved file, with every default and a comment each.
             pub fn to_commented_toml(&self) -> String {
                 let mut text = String::from(resolved::HEAD);
                 $(resolved::push_section(&mut text, &self.$field);)*

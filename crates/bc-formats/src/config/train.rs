@@ -71,7 +71,7 @@ choice! {
 }
 
 impl Loss {
-    /// Whether it needs a classifier, with one output for each training clique.
+    /// Returns whether it needs a classifier, with one output for each training clique.
     pub fn classifies(self) -> bool {
         matches!(self, Self::Bytecover | Self::CosineSoftmax)
     }

@@ -36,8 +36,8 @@ pub struct Failure {
     pub source: Source,
 }
 
-/// The failure tables of a folder, the oldest first: `failures.parquet`, of which the others are merged into when no run is at
-/// work, and `failures-*.parquet` of runs that are at work or were stopped.
+/// Lists the failure tables of a folder, the oldest first: `failures.parquet`, of which the others are merged into
+/// when no run is at work, and `failures-*.parquet` of runs that are at work or were stopped.
 ///
 /// # Errors
 /// A folder that cannot be listed; an absent folder has none.
@@ -59,7 +59,7 @@ pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(tables)
 }
 
-/// The provenance of a failure table.
+/// Reads the provenance of a failure table.
 ///
 /// # Errors
 /// A file that is no failure table, or a damaged one.

@@ -17,7 +17,7 @@ pub use parts::{Part, Parts, RowRef};
 pub use set::{FeatureSet, Outdated, RowInfo};
 pub use settings::CqtSettings;
 
-/// The error of a part that holds two rows of one version; the reader adds the name of the part.
+/// Returns the error of a part that holds two rows of one version; the reader adds the name of the part.
 pub fn duplicate_row(version_id: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "version {version_id} is listed twice; remove the file and run `bc-features extract` again"

@@ -14,7 +14,7 @@ pub struct PartName {
 }
 
 impl PartName {
-    /// The name of a part with this content.
+    /// Returns the name of a part with this content.
     pub fn new(number: u64, fingerprint: &str) -> Self {
         Self { number, rest: fingerprint.chars().take(8).collect() }
     }

@@ -48,7 +48,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The metadata of a file as it is now.
+    /// Reads the metadata of a file as it is now.
     ///
     /// # Errors
     /// The file is not there, or its folder cannot be read.
@@ -60,7 +60,7 @@ impl Source {
         Ok(Self { bytes: Some(about.len()), modified_ns })
     }
 
-    /// Whether anything is known.
+    /// Returns whether anything is known.
     pub fn is_known(&self) -> bool {
         self.bytes.is_some() && self.modified_ns.is_some()
     }
@@ -195,7 +195,7 @@ fn magnitude_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_owned()
 }
 
-/// The rows of a batch that was read with all columns.
+/// Returns the rows of a batch that was read with all columns.
 pub(super) fn rows_of<'a>(
     path: &'a Path,
     settings: &CqtSettings,
@@ -236,7 +236,7 @@ pub(super) fn rows_of<'a>(
     }))
 }
 
-/// The metadata of the audio file of each row of a batch; unknown in `features/1`.
+/// Returns the metadata of the audio file of each row of a batch; unknown in `features/1`.
 pub(super) fn sources_of<'a>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -257,7 +257,7 @@ pub(super) fn sources_of<'a>(
     })
 }
 
-/// The column `error_share`; `None` in files that earlier versions wrote.
+/// Returns the column `error_share`; `None` in files that earlier versions wrote.
 pub(super) fn shares_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a Float32Array>> {
     match batch.column_by_name("error_share") {
         Some(_) => table::column::<Float32Array>(path, batch, "error_share").map(Some),
@@ -265,7 +265,7 @@ pub(super) fn shares_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Optio
     }
 }
 
-/// The column `magnitude_hash`; `None` in `features/1`.
+/// Returns the column `magnitude_hash`; `None` in `features/1`.
 pub(super) fn contents_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a StringArray>> {
     match batch.column_by_name("magnitude_hash") {
         Some(_) => table::complete::<StringArray>(path, batch, "magnitude_hash").map(Some),
@@ -273,13 +273,13 @@ pub(super) fn contents_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Opt
     }
 }
 
-/// The settings in a part's provenance.
+/// Returns the settings in a part's provenance.
 pub(super) fn settings_of(path: &Path, provenance: &Provenance) -> Result<CqtSettings> {
     serde_json::from_value(provenance.settings.clone())
         .with_context(|| format!("{}: the CQT settings are unreadable", path.display()))
 }
 
-/// The program that made a part's magnitudes; if it is not recorded (`features/1`), the program that wrote the file.
+/// Returns the program that made a part's magnitudes; if it is not recorded (`features/1`), the program that wrote the file.
 pub(super) fn extractor_of(provenance: &Provenance) -> String {
     match provenance.settings.get(EXTRACTOR).and_then(|value| value.as_str()) {
         Some(extractor) => extractor.to_owned(),

@@ -121,7 +121,7 @@ impl Parts {
         expect_settings(&self.settings, folder, expected)
     }
 
-    /// The number of the next part: above those of all parts.
+    /// Returns the number of the next part: above those of all parts.
     pub fn next_number(&self) -> u64 {
         self.parts.iter().map(|part| part.name.number + 1).max().unwrap_or(0)
     }
@@ -193,7 +193,7 @@ fn rows(
     Ok(())
 }
 
-/// The parts of a folder, the oldest first; none where there is no folder.
+/// Lists the parts of a folder, the oldest first; none where there is no folder.
 fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
     let listed = || format!("cannot list {}", folder.display());
     let mut names = Vec::new();

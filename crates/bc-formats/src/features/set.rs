@@ -122,7 +122,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The provenance of one part.
+    /// Reads the provenance of one part.
     ///
     /// # Errors
     /// No feature file, or one of another schema version.
@@ -135,7 +135,7 @@ impl FeatureSet {
         expect_settings(&self.settings, folder, expected)
     }
 
-    /// The extractors that made the rows, with the number of rows of each.
+    /// Returns the extractors that made the rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
         let mut rows = vec![0; self.parts.len()];
         for row in &self.rows {
@@ -164,7 +164,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The usable versions of an index whose features were made from other audio than the index knows by its
+    /// Returns the usable versions of an index whose features were made from other audio than the index knows by its
     /// content hash (`bc-download-index verify` fills it in), in the order of the index.
     pub fn outdated<'a>(&'a self, index: &'a Index) -> Vec<Outdated<'a>> {
         let hashes: HashMap<&str, &str> =
@@ -197,7 +197,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The fingerprint of the content (settings, extractor, magnitudes), whatever the number of parts and their
+    /// Returns the fingerprint of the content (settings, extractor, magnitudes), whatever the number of parts and their
     /// order. Rows of `features/1` have no hash of their magnitudes and count by the hash of their audio.
     pub fn fingerprint(&self) -> String {
         let mut fingerprint = Fingerprint::of("feature set");
@@ -228,7 +228,7 @@ impl FeatureSet {
         (0..self.parts.len()).try_for_each(|part| self.for_each_in_part(part, &mut take))
     }
 
-    /// The row of a version with its magnitudes; nothing where the set holds none of this id.
+    /// Reads the row of a version with its magnitudes; nothing where the set holds none of this id.
     ///
     /// # Errors
     /// A part that cannot be read.

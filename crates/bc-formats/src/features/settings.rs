@@ -50,13 +50,13 @@ impl CqtSettings {
         f64::from(self.hop_length) * f64::from(self.pool) / f64::from(self.sample_rate)
     }
 
-    /// The largest number of bins whose centres stay at or below half the sample rate.
+    /// Returns the largest number of bins whose centres stay at or below half the sample rate.
     pub fn max_bins(&self) -> u32 {
         let octaves = (f64::from(self.sample_rate) / 2.0 / self.fmin_hz).log2();
         if octaves < 0.0 { 0 } else { (octaves * f64::from(self.bins_per_octave) + 1e-9).floor() as u32 + 1 }
     }
 
-    /// The differences to `other`, as `name: ours against theirs`, for error messages.
+    /// Returns the differences to `other`, as `name: ours against theirs`, for error messages.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut put = |name: &str, a: String, b: String| {

@@ -54,7 +54,7 @@ impl<P: Copy> Unique<P> {
         Ok(false)
     }
 
-    /// How many versions there are.
+    /// Returns how many versions there are.
     pub fn versions(&self) -> usize {
         self.ids.len()
     }
@@ -64,7 +64,7 @@ impl<P: Copy> Unique<P> {
         self.ids = HashSet::new();
     }
 
-    /// The split of a clique.
+    /// Returns the split of a clique.
     pub fn split_of(&self, clique_id: &str) -> Option<Split> {
         self.cliques.get(&digest(clique_id)).map(|(split, _)| *split)
     }

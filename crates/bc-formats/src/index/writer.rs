@@ -62,7 +62,7 @@ impl IndexWriter {
         })
     }
 
-    /// The fingerprint ([`super::Index::fingerprint`]) of what was added so far.
+    /// Returns the fingerprint ([`super::Index::fingerprint`]) of what was added so far.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.finish()
     }
@@ -78,7 +78,7 @@ impl IndexWriter {
     }
 }
 
-/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `max_bytes`.
+/// Returns how many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `max_bytes`.
 pub(super) fn batch_length(versions: &[Version], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |version: &&Version| {

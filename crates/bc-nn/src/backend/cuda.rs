@@ -62,7 +62,7 @@ fn image(x: &Array) -> Result<Image> {
     Ok(x.data::<Image>()?.reshape(on_device(x.shape())))
 }
 
-/// The image of an array that is no longer needed: it may be overwritten if it is not shared.
+/// Returns the image of an array that is no longer needed: it may be overwritten if it is not shared.
 fn owned(x: Array) -> Result<Image> {
     let shape = on_device(x.shape());
     let found = x.into_data::<Image>()?;

@@ -48,7 +48,7 @@ impl Gpu {
     }
 }
 
-/// How many GPUs this process sees.
+/// Returns how many GPUs this process sees.
 ///
 /// # Errors
 /// No driver.

@@ -48,7 +48,7 @@ pub struct Array {
 const FOREIGN: &str = "an array of another backend";
 
 impl Array {
-    /// A backend's values.
+    /// Wraps a backend's values.
     pub fn new(shape: Shape, data: impl Any + Send + Sync) -> Self {
         Self { shape, data: Arc::new(data) }
     }
@@ -58,12 +58,13 @@ impl Array {
         self.shape
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The same values in another shape of as many channels: batch and positions are in the same order in every layout.
+    /// Returns the same values in another shape of as many channels: batch and positions are in the same order in
+    /// every layout.
     ///
     /// # Errors
     /// Another number of channels or of values.
@@ -74,7 +75,7 @@ impl Array {
         Ok(Self { shape, ..self })
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// An array of another backend.
@@ -82,7 +83,7 @@ impl Array {
         self.data.downcast_ref().context(FOREIGN)
     }
 
-    /// The backend's own representation, by value.
+    /// Returns the backend's own representation, by value.
     ///
     /// # Errors
     /// An array of another backend.
@@ -91,7 +92,7 @@ impl Array {
         Ok(Arc::unwrap_or_clone(data))
     }
 
-    /// The backend's own representation, mutable.
+    /// Returns the backend's own representation, mutable.
     ///
     /// # Errors
     /// An array of another backend.
@@ -112,7 +113,7 @@ impl Saved {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// What another operator saved.
@@ -130,7 +131,7 @@ impl Upload {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation, by value.
+    /// Returns the backend's own representation, by value.
     ///
     /// # Errors
     /// An upload to another backend.
@@ -144,12 +145,12 @@ impl Upload {
 pub struct Flat(Box<dyn Any + Send + Sync>);
 
 impl Flat {
-    /// A backend's memory.
+    /// Wraps a backend's memory.
     pub fn new(data: impl Any + Send + Sync) -> Self {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -157,7 +158,7 @@ impl Flat {
         self.0.downcast_ref().context("memory of another backend")
     }
 
-    /// The backend's own representation, mutable.
+    /// Returns the backend's own representation, mutable.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -305,7 +306,7 @@ pub struct AdamState<'a> {
 /// Errors are shapes that do not fit, insufficient memory, and failures of a device.
 #[allow(clippy::missing_errors_doc)]
 pub trait Operators: Send + Sync {
-    /// A description of the backend and its device, for messages.
+    /// Returns a description of the backend and its device, for messages.
     fn describe(&self) -> String;
     /// Bytes of memory that may be taken now, where the system or the device says so.
     fn free_memory(&self) -> Result<Option<usize>>;
@@ -317,9 +318,9 @@ pub trait Operators: Send + Sync {
     fn send(&self, values: &[f32], size: [usize; 3]) -> Result<Upload>;
     /// What was sent, cut into `parts` of as many samples each: (1, batch / parts, height, width).
     fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>>;
-    /// A matrix (channels, batch) from one row for each sample.
+    /// Returns a matrix (channels, batch) from one row for each sample.
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array>;
-    /// The rows of a matrix: for each sample its channels.
+    /// Returns the rows of a matrix: for each sample its channels.
     fn rows(&self, x: &Array) -> Result<Vec<f32>>;
     /// Concatenates matrices with the same number of channels along the batch.
     fn join(&self, parts: &[&Array]) -> Result<Array>;
@@ -334,7 +335,7 @@ pub trait Operators: Send + Sync {
     /// Discards the values of gradients: the next write overwrites instead of adding, or the values are
     /// set to zero.
     fn discard_gradients(&self, gradients: &mut Flat) -> Result<()>;
-    /// The values of flat memory as a slice, if the processor can read them in place.
+    /// Returns the values of flat memory as a slice, if the processor can read them in place.
     fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
     /// Updates what the backend derives from the weights (copies of another precision or layout).
     fn refresh(&self, weights: &mut Parameters) -> Result<()>;
@@ -344,9 +345,9 @@ pub trait Operators: Send + Sync {
 
     // --- layers -----------------------------------------------------------------------------------------------------
 
-    /// A convolution, without its bias.
+    /// Computes a convolution, without its bias.
     fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array>;
-    /// The gradient of its input of shape `x`, added to `add_to` where that is given.
+    /// Computes the gradient of its input of shape `x`, added to `add_to` where that is given.
     fn conv_input_gradient(
         &self,
         dy: &Array,
@@ -355,7 +356,7 @@ pub trait Operators: Send + Sync {
         x: Shape,
         add_to: Option<Array>,
     ) -> Result<Array>;
-    /// The gradient of its weights.
+    /// Computes the gradient of its weights.
     fn conv_weight_gradient(
         &self,
         x: &Array,
@@ -363,7 +364,7 @@ pub trait Operators: Send + Sync {
         conv: &Conv,
         pass: &mut BackwardPass<'_>,
     ) -> Result<()>;
-    /// A convolution and the normalisation after it, by running statistics.
+    /// Computes a convolution and the normalisation after it, by running statistics.
     fn conv_norm(
         &self,
         x: &Array,
@@ -416,7 +417,7 @@ pub trait Operators: Send + Sync {
     fn time_mean(&self, x: &Array, stride: usize) -> Result<Array>;
     /// Its backward pass, for an input of shape `x`.
     fn time_mean_backward(&self, dy: &Array, x: Shape, stride: usize) -> Result<Array>;
-    /// The sum of two arrays of one shape.
+    /// Computes the sum of two arrays of one shape.
     fn add(&self, a: Array, b: &Array) -> Result<Array>;
 
     // --- losses: a number as an array of one value, and `weight` times its gradient ----------------------------------
@@ -443,7 +444,7 @@ pub trait Operators: Send + Sync {
 
     // --- optimiser --------------------------------------------------------------------------------------------------
 
-    /// The Euclidean norm of some ranges of flat memory.
+    /// Computes the Euclidean norm of some ranges of flat memory.
     fn euclidean_norm(&self, flat: &Flat, ranges: &[Range<usize>]) -> Result<f64>;
     /// One step of Adam with clipped gradients; returns their norm times [`Clipping::gradient_scale`] before clipping. Nothing
     /// changes if that is not finite.

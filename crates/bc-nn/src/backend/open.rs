@@ -9,7 +9,7 @@ use super::cuda;
 use super::gpus::Gpu;
 use super::{Backend, Operators, Precision, cpu};
 
-/// Whether a device of this name is a GPU, and not the processor.
+/// Returns whether a device of this name is a GPU, and not the processor.
 pub fn names_gpu(device: &str) -> bool {
     !matches!(device, "cpu" | "auto")
 }
@@ -52,7 +52,7 @@ impl Backend {
         error.chain().any(says_out_of_memory)
     }
 
-    /// Whether this is the CPU backend, whose memory can be read without a copy.
+    /// Returns whether this is the CPU backend, whose memory can be read without a copy.
     pub fn is_cpu(&self) -> bool {
         self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
     }

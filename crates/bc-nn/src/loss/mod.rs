@@ -32,7 +32,7 @@ impl<'a> Rows<'a> {
         Self { values, dim }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         self.values.len() / self.dim
     }
@@ -57,7 +57,7 @@ pub struct Loss {
     pub gradient: Vec<f32>,
 }
 
-/// The scalar product.
+/// Computes the scalar product.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
@@ -81,7 +81,8 @@ impl Directions {
         Rows::new(&self.values, self.dim)
     }
 
-    /// The derivative with respect to the rows, from that with respect to their directions z: `(dz - z (z dz)) / norm`.
+    /// Computes the derivative with respect to the rows, from that with respect to their directions z: `(dz - z (z
+    /// dz)) / norm`.
     fn backward(&self, mut dz: Vec<f32>) -> Vec<f32> {
         for ((dz, z), norm) in dz.chunks_exact_mut(self.dim).zip(self.rows().iter()).zip(&self.norms) {
             let along = dot(z, dz) as f32;

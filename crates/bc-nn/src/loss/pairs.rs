@@ -25,7 +25,7 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// The supervised contrastive loss (Khosla et al. 2020, equation 2) of rows by their cosines: for each row with a
+/// Computes the supervised contrastive loss (Khosla et al. 2020, equation 2) of rows by their cosines: for each row with a
 /// positive, the mean over its positives of
 /// `-ln(exp(s_p / temperature) / sum over all others of exp(s / temperature))`; the mean over these rows.
 ///
@@ -65,7 +65,7 @@ pub fn supervised_contrastive(x: Rows<'_>, labels: &[u32], temperature: f64) -> 
     Ok(Loss { value: value as f32, gradient: z.backward(dz) })
 }
 
-/// The rows without their mean.
+/// Returns the rows without their mean.
 fn centred(x: Rows<'_>) -> Vec<f32> {
     let mut mean = vec![0f64; x.dim];
     for row in x.iter() {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{Directions, Loss, Rows};
 use crate::backend::cpu::{View, matmul};
 
-/// Mean cross entropy of logits (one row of classes for each label) with label smoothing: a share `smoothing` of
+/// Computes the mean cross entropy of logits (one row of classes for each label) with label smoothing: a share `smoothing` of
 /// the target is spread evenly over all classes.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn cross_entropy_smoothed(logits: Rows<'_>, labels: &[u32], smoothing: f64) 
     Ok(Loss { value: (losses.iter().sum::<f64>() * share) as f32, gradient })
 }
 
-/// The loss of one row; `gradient` becomes `share` times its derivative: the softmax minus the target.
+/// Computes the loss of one row; `gradient` becomes `share` times its derivative: the softmax minus the target.
 fn row(gradient: &mut [f32], logits: &[f32], label: usize, smoothing: f64, share: f64) -> f64 {
     // Not `f32::max`, which hides NaN.
     let most =

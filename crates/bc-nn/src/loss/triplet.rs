@@ -19,7 +19,7 @@ pub struct Triplets<'a> {
     pub negatives: &'a [u32],
 }
 
-/// Mean of `max(0, |a - p| - |a - n| + margin)` over triplets of rows, Euclidean (PyTorch's TripletMarginLoss).
+/// Computes the mean of `max(0, |a - p| - |a - n| + margin)` over triplets of rows, Euclidean (PyTorch's TripletMarginLoss).
 ///
 /// # Errors
 /// Lists of different lengths; no triplet; rows out of range.

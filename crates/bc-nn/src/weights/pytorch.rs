@@ -13,7 +13,7 @@ use candle_core::Tensor;
 use candle_core::pickle::PthTensors;
 use zip::ZipArchive;
 
-/// The flat state dict of a `.pt` file, or the one under a usual key.
+/// Reads the flat state dict of a `.pt` file, or the one under a usual key.
 pub(super) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     let unreadable =
         || format!("{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)", path.display());

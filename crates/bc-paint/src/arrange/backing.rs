@@ -22,7 +22,7 @@ pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     windows.into_iter().map(|window| Window { chord: window.chord.map(&mut colour), ..window }).collect()
 }
 
-/// The backing, second voices of the source, and sustained chords.
+/// Returns the backing, second voices of the source, and sustained chords.
 pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let mut parts = Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart
     parts
 }
 
-/// The `size` chord tones nearest to a pitch, low to high.
+/// Returns the `size` chord tones nearest to a pitch, low to high.
 fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
     let mut pitches: Vec<i32> =
         (centre - 14..=centre + 14).filter(|pitch| chord.holds(pitch.rem_euclid(12) as u8)).collect();

@@ -22,7 +22,7 @@ pub struct Span {
 /// Bars of a section.
 const SECTION_BARS: f32 = 8.0;
 
-/// The spans of a version of `beats` played beats. `shared` is the random stream of all versions of the
+/// Returns the spans of a version of `beats` played beats. `shared` is the random stream of all versions of the
 /// work in an epoch, which therefore begin near a common point; `range` says how near. `own` is that of this version.
 pub(super) fn spans(
     setting: &Setting,
@@ -66,7 +66,7 @@ pub(super) fn spans(
     spans
 }
 
-/// The beat of the source on which a version of `length_s` seconds (of the source) begins.
+/// Returns the beat of the source on which a version of `length_s` seconds (of the source) begins.
 fn beginning(
     setting: &Setting,
     range: &VariationRange,
@@ -84,7 +84,7 @@ fn beginning(
     if own.chance(0.7) { (begin / bar).floor() * bar } else { begin }
 }
 
-/// The parts of the source in the order in which they are played from beat `begin` on, edited.
+/// Returns the parts of the source in the order in which they are played from beat `begin` on, edited.
 fn order(
     setting: &Setting,
     begin: f32,
@@ -107,7 +107,7 @@ fn order(
     order
 }
 
-/// The source in sections of eight bars, from the bar on which the tune begins.
+/// Returns the source in sections of eight bars, from the bar on which the tune begins.
 fn sections(setting: &Setting) -> Vec<(f32, f32)> {
     let length = SECTION_BARS * setting.metre.bar;
     let mut sections = Vec::new();

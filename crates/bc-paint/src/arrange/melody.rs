@@ -5,7 +5,7 @@ use crate::random_stream::RandomStream;
 
 use super::scene::{Played, Scene};
 
-/// The tune and its doubling, if the plan has them.
+/// Returns the tune and its doubling, if the plan has them.
 pub(super) fn parts(scene: &Scene<'_>) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let source =
@@ -30,7 +30,7 @@ pub(super) fn parts(scene: &Scene<'_>) -> Vec<InstrumentPart> {
     parts
 }
 
-/// The pitch classes that make up at least 3 % of a tune's notes.
+/// Returns the pitch classes that make up at least 3 % of a tune's notes.
 fn scale(notes: &[Played]) -> [bool; 12] {
     let mut counts = [0usize; 12];
     for note in notes {
@@ -39,7 +39,7 @@ fn scale(notes: &[Played]) -> [bool; 12] {
     counts.map(|count| count as f32 >= 0.03 * notes.len() as f32 && count > 0)
 }
 
-/// The tune a third lower, within its scale.
+/// Returns the tune a third lower, within its scale.
 fn thirds_below(notes: &[Played]) -> Vec<Played> {
     let scale = scale(notes);
     notes

@@ -6,7 +6,7 @@ use crate::random_stream::RandomStream;
 use super::scene::{Played, Scene, Window};
 use super::style::{BassStyle, DrumStyle};
 
-/// The bass part, if there is one.
+/// Returns the bass part, if there is one.
 pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPart> {
     let style = scene.plan.bass?;
     let mut random = scene.random("bass");
@@ -53,7 +53,7 @@ pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPa
     Some(InstrumentPart { role: Role::Bass, tones: scene.tones(&notes, 0, &mut random), gain })
 }
 
-/// The drums' hits, none if there are no drums.
+/// Returns the drums' hits, none if there are no drums.
 pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
     let Some(style) = scene.plan.drums else { return Vec::new() };
     let mut random = scene.random("drums");

@@ -23,7 +23,7 @@ impl Scene<'_> {
         (self.random)(purpose)
     }
 
-    /// A part's notes on the played beats, in those spans for which `plays` is true.
+    /// Returns a part's notes on the played beats, in those spans for which `plays` is true.
     pub fn played(&self, notes: &[Note], plays: impl Fn(&Span) -> bool) -> Vec<Played> {
         let mut played = Vec::new();
         for span in self.spans.iter().filter(|span| plays(span)) {
@@ -37,7 +37,7 @@ impl Scene<'_> {
         played
     }
 
-    /// The harmonic windows on the played beats.
+    /// Returns the harmonic windows on the played beats.
     pub fn windows(&self, chords: &[Option<Chord>]) -> Vec<Window> {
         let length = self.setting.window;
         let mut windows = Vec::new();
@@ -59,7 +59,7 @@ impl Scene<'_> {
         windows
     }
 
-    /// The tones of played notes, at their times and in the version's key.
+    /// Returns the tones of played notes, at their times and in the version's key.
     pub fn tones(&self, notes: &[Played], octave: i32, random: &mut RandomStream) -> Vec<Tone> {
         let jitter = self.plan.jitter_s;
         let in_range = |pitch: i32| {

@@ -18,7 +18,7 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// Whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts are in `NNN/versions`.
+/// Returns whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts are in `NNN/versions`.
 fn is_base(path: &Path) -> bool {
     let parent = path.parent().and_then(Path::file_name);
     path.extension().is_some_and(|extension| extension == "mid")

@@ -27,7 +27,7 @@ pub(super) fn works(files: Vec<File>) -> Result<Vec<Work>> {
     Ok(works.into_values().collect())
 }
 
-/// The notes of a MIDI file; `None` where it has none of the tracks or next to no notes.
+/// Reads the notes of a MIDI file; `None` where it has none of the tracks or next to no notes.
 ///
 /// # Errors
 /// No MIDI file, a damaged one, or one that counts time in frames of film.

@@ -44,7 +44,7 @@ pub fn source(path: &Path) -> Result<Vec<Work>> {
     Ok(works)
 }
 
-/// A file's content, decompressed if its name ends in `.xz`.
+/// Opens a file's content, decompressed if its name ends in `.xz`.
 fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = std::fs::File::open(path).with_context(|| {
         format!("cannot read the source of works {}; correct [paint] sources or --source", path.display())

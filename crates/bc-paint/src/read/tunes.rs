@@ -35,7 +35,7 @@ struct Line {
     chords: Vec<(f32, f32, String)>,
 }
 
-/// The works of a file; settings of one work are merged.
+/// Reads the works of a file; settings of one work are merged.
 pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
     let mut works: BTreeMap<String, Work> = BTreeMap::new();
     for (number, line) in BufReader::new(content).lines().enumerate() {

@@ -40,7 +40,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid of `settings`, whose bins of an octave must be a multiple of 12.
+    /// Creates the grid of `settings`, whose bins of an octave must be a multiple of 12.
     pub fn new(settings: &CqtSettings) -> Self {
         let octave = f64::from(settings.bins_per_octave);
         let q = 1.0 / (2f64.powf(1.0 / octave) - 1.0);
@@ -74,17 +74,17 @@ impl Grid {
         }
     }
 
-    /// The column of a time in seconds.
+    /// Returns the column of a time in seconds.
     pub fn column(&self, second: f32) -> f32 {
         (second - self.origin_s) / self.column_s
     }
 
-    /// The bin of a frequency.
+    /// Returns the bin of a frequency.
     pub fn bin_of(&self, hz: f32) -> f32 {
         self.octave * (hz / self.lowest_hz).log2()
     }
 
-    /// The share of a tone's power in a bin whose centre is `distance` bins below the tone.
+    /// Returns the share of a tone's power in a bin whose centre is `distance` bins below the tone.
     pub fn response(&self, distance: f32) -> f32 {
         let position = (distance + REACH) * STEPS;
         if !(0.0..2.0 * REACH * STEPS).contains(&position) {
@@ -95,7 +95,7 @@ impl Grid {
         (1.0 - share) * self.lobe[left] + share * self.lobe[left + 1]
     }
 
-    /// The bins around a position and their shares of the power, as (bin, share).
+    /// Returns the bins around a position and their shares of the power, as (bin, share).
     pub fn lobe_at(&self, position: f32) -> impl Iterator<Item = (i32, f32)> + '_ {
         let first = (position - REACH).ceil() as i32;
         (first..=(position + REACH) as i32 + 1).map(move |bin| (bin, self.response(position - bin as f32)))

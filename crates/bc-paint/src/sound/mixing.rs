@@ -30,7 +30,7 @@ pub fn balance(
     sum
 }
 
-/// The approximate power of the sound: the power of every bin, divided by what a tone of power 1 gives in it.
+/// Returns the approximate power of the sound: the power of every bin, divided by what a tone of power 1 gives in it.
 fn loudness(grid: &Grid, picture: &Picture) -> f32 {
     let sum: f32 = (0..grid.bins).map(|bin| picture.row(bin).iter().sum::<f32>() / grid.height[bin]).sum();
     sum / picture.columns.max(1) as f32
@@ -145,7 +145,7 @@ fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32
     }
 }
 
-/// An approximately normal number from 32 random bits: the scaled sum of four bytes.
+/// Draws an approximately normal number from 32 random bits: the scaled sum of four bytes.
 fn approx_normal(bits: u32) -> f32 {
     let sum: u32 = bits.to_le_bytes().iter().map(|byte| u32::from(*byte)).sum();
     (sum as f32 - 510.0) / 147.8

@@ -12,17 +12,17 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of zeros.
+    /// Creates a picture of zeros.
     pub fn zeros(bins: usize, columns: usize) -> Self {
         Self { bins, columns, values: vec![0.0; bins * columns] }
     }
 
-    /// The values of a bin.
+    /// Returns the values of a bin.
     pub fn row(&self, bin: usize) -> &[f32] {
         &self.values[bin * self.columns..(bin + 1) * self.columns]
     }
 
-    /// The values of a bin, to change.
+    /// Returns the values of a bin, to change.
     pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
         &mut self.values[bin * self.columns..(bin + 1) * self.columns]
     }

@@ -37,12 +37,12 @@ pub struct Roll {
 }
 
 impl Roll {
-    /// A roll without rows for keys below `keys`.
+    /// Creates a roll without rows for keys below `keys`.
     pub fn new(keys: usize, columns: usize) -> Self {
         Self { columns, row_numbers: vec![u16::MAX; keys], rows: Vec::new() }
     }
 
-    /// The rows in use, squared: powers.
+    /// Returns the rows in use, squared: powers.
     pub fn into_powers(mut self) -> Vec<Row> {
         // A note too short to fall into any column leaves a row in which nothing is set.
         self.rows.retain(|row| row.first < row.last);

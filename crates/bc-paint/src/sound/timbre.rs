@@ -251,7 +251,7 @@ struct Edge {
     length_s: f32,
 }
 
-/// The spread of pitch of the tones of a family, in semitones: vibrato, players who are not quite in unison.
+/// Returns the spread of pitch of the tones of a family, in semitones: vibrato, players who are not quite in unison.
 fn spread(family: Family, random: &mut RandomStream) -> f32 {
     let (chance, low, high) = match family {
         Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),

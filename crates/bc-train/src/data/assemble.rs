@@ -48,7 +48,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// An assembler of this rank's share of each batch, which `split` determines.
+    /// Creates an assembler of this rank's share of each batch, which `split` determines.
     ///
     /// # Errors
     /// The input's pool does not fit the features', or a crop is shorter than one column.
@@ -88,7 +88,8 @@ impl Assembler {
         self.columns(length_s) / self.group
     }
 
-    /// The maximum number of columns that the network sees of a crop, including batches that are stretched as a whole.
+    /// Returns the maximum number of columns that the network sees of a crop, including batches that are stretched
+    /// as a whole.
     pub fn max_frames(&self, length_s: f64) -> usize {
         let a = &self.augment;
         let stretched = a.stretch_scope == StretchScope::Batch && a.stretch_probability > 0.0;
@@ -212,7 +213,7 @@ impl Assembler {
         }
     }
 
-    /// The rate that `scope` draws: 1 unless stretches have that scope.
+    /// Draws the stretch rate of `scope`: 1 unless stretches have that scope.
     fn rate(&self, scope: StretchScope, rng: &mut impl Rng) -> f64 {
         let a = &self.augment;
         if a.stretch_scope != scope || !rng.random_bool(a.stretch_probability) {

@@ -143,7 +143,7 @@ impl DataSet {
         })
     }
 
-    /// The same with works after the training tracks; all training items are labelled together.
+    /// Adds works after the training tracks; all training items are labelled together.
     fn with_painted(mut self, painted: Option<Painted>) -> Self {
         if let Some(painted) = painted {
             let mut all = ids(&self.store.tracks()[..self.training]);
@@ -155,14 +155,14 @@ impl DataSet {
         self
     }
 
-    /// The training split by label.
+    /// Returns the training split by label.
     pub fn cliques(&self) -> Cliques {
         Cliques::from_labels(&self.labels[..self.training])
     }
 
-    /// The pools that batches of painted versions are drawn from: the sources of works and, with `features_share`, the
-    /// cliques of the training split that have a pair; `name` is the split's in messages. Pools without a share
-    /// are left out.
+    /// Returns the pools that batches of painted versions are drawn from: the sources of works and, with
+    /// `features_share`, the cliques of the training split that have a pair; `name` is the split's in messages.
+    /// Pools without a share are left out.
     pub fn pools(&self, painted: &Painted, features_share: f64, name: String) -> Vec<Pool> {
         let cliques = self.cliques();
         let stored =
@@ -183,7 +183,7 @@ impl DataSet {
         pools
     }
 
-    /// The name of a training item, for messages.
+    /// Returns the name of a training item, for messages.
     pub fn item_name(&self, item: u32) -> String {
         let item = item as usize;
         match &self.painted {
@@ -200,7 +200,7 @@ impl DataSet {
         works.chain([("features".to_owned(), self.fingerprint.clone())]).collect()
     }
 
-    /// Number of training cliques.
+    /// Returns the number of training cliques.
     pub fn classes(&self) -> usize {
         self.labels.iter().max().map_or(0, |&max| max as usize + 1)
     }
@@ -219,7 +219,7 @@ impl DataSet {
     }
 }
 
-/// The tracks from `first` on whose features are finite; a warning names the others, which would make every
+/// Returns the tracks from `first` on whose features are finite; a warning names the others, which would make every
 /// validation figure NaN.
 fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
     let finite = |track: &usize| store.view(*track).values.iter().all(|value| value.is_finite());
@@ -267,13 +267,13 @@ fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder:
     )
 }
 
-/// Whether a file in a run's folder is a store of features that [`DataSet`] has put there.
+/// Returns whether a file in a run's folder is a store of features that [`DataSet`] has put there.
 pub(crate) fn is_mapped_store(name: &str) -> bool {
     name.starts_with("features-") && name.ends_with(".f16")
 }
 
 impl DataSet {
-    /// Name of the file in a run's folder that holds these features, where they are mapped.
+    /// Returns the name of the file in a run's folder that holds these features, where they are mapped.
     pub(crate) fn mapped_file(&self) -> String {
         mapped_name(&self.fingerprint, &self.splits)
     }
@@ -294,18 +294,18 @@ fn membership(training: &[Track], validation: &[Track]) -> String {
     fingerprint.finish()
 }
 
-/// The clique ids that the index holds out for validation and test.
+/// Returns the clique ids that the index holds out for validation and test.
 fn held_out(index: &Index) -> BTreeSet<&str> {
     let of_split = |version: &&bc_formats::index::Version| matches!(version.split, Split::Val | Split::Test);
     index.versions.iter().filter(of_split).map(|version| version.clique_id.as_str()).collect()
 }
 
-/// The clique id of every track.
+/// Returns the clique id of every track.
 fn ids(tracks: &[Track]) -> Vec<&str> {
     tracks.iter().map(|track| track.clique_id.as_str()).collect()
 }
 
-/// The fingerprint of the clique ids in the order of their numbers.
+/// Returns the fingerprint of the clique ids in the order of their numbers.
 fn clique_ids(ids: &[&str]) -> String {
     let mut fingerprint = Fingerprint::of("cliques");
     for id in ids.iter().collect::<BTreeSet<_>>() {
@@ -314,7 +314,7 @@ fn clique_ids(ids: &[&str]) -> String {
     fingerprint.finish()
 }
 
-/// The rank of each clique id among all.
+/// Returns the rank of each clique id among all.
 fn number_cliques(ids: &[&str]) -> Vec<u32> {
     let sorted: BTreeSet<&str> = ids.iter().copied().collect();
     let numbers: HashMap<&str, u32> = sorted.into_iter().zip(0..).collect();

@@ -51,7 +51,7 @@ impl Loader {
         Self { channels, next: 0, peeked: None, waited: Duration::ZERO }
     }
 
-    /// The next batch, or `None` after the last one.
+    /// Returns the next batch, or `None` after the last one.
     pub fn next_batch(&mut self) -> Option<Batch> {
         let started = Instant::now();
         let batch = self.peeked.take().or_else(|| self.channels[self.next].recv().ok());
@@ -60,7 +60,7 @@ impl Loader {
         batch
     }
 
-    /// The next batch if it is ready, without waiting; it stays the next one.
+    /// Returns the next batch if it is ready, without waiting; it stays the next one.
     pub fn peek(&mut self) -> Option<&Batch> {
         if self.peeked.is_none() {
             self.peeked = self.channels[self.next].try_recv().ok();
@@ -68,7 +68,7 @@ impl Loader {
         self.peeked.as_ref()
     }
 
-    /// The batch at a known position.
+    /// Returns the batch at a known position.
     ///
     /// # Errors
     /// A worker thread has died (a bug of the program, whose message was printed before).

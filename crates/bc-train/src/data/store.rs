@@ -66,22 +66,22 @@ impl Store {
         Ok(Self { bins, tracks, offsets, block })
     }
 
-    /// Number of bins.
+    /// Returns the number of bins.
     pub fn bins(&self) -> usize {
         self.bins
     }
 
-    /// All tracks.
+    /// Returns all tracks.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
     }
 
-    /// Size of the block in bytes.
+    /// Returns the size of the block in bytes.
     pub fn bytes(&self) -> usize {
         2 * self.values().len()
     }
 
-    /// The features of one track.
+    /// Returns the features of one track.
     pub fn view(&self, track: usize) -> TrackView<'_> {
         let frames = self.tracks[track].frames;
         let from = self.offsets[track];

@@ -208,7 +208,7 @@ impl BucketedAllReduce {
         Ok(())
     }
 
-    /// The cost so far.
+    /// Returns the cost so far.
     pub fn cost(&self) -> ReductionCost {
         self.cost
     }

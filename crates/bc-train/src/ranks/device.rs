@@ -61,7 +61,7 @@ impl LocalRank {
     }
 }
 
-/// The GPU of a rank, of the `gpus` that it sees.
+/// Returns the name of the GPU of a rank, among the `gpus` that it sees.
 fn device_name(device: &str, local: &LocalRank, gpus: usize) -> Result<String> {
     let LocalRank { host, number, ranks } = local;
     if *ranks == 1 {

@@ -73,7 +73,7 @@ impl RankSync {
         })
     }
 
-    /// The other ranks, for the network's norms; `None` if they are not shared.
+    /// Returns the other ranks, for the network's norms; `None` if they are not shared.
     pub fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.norms.clone().map(|norms| norms as Arc<dyn Peers>)
     }
@@ -85,12 +85,12 @@ impl RankSync {
         }
     }
 
-    /// Whether there is no other rank.
+    /// Returns whether there is no other rank.
     pub fn is_alone(&self) -> bool {
         self.ranks.is_alone()
     }
 
-    /// The rows (of `dim` values) of every rank in the order of the batch.
+    /// Gathers the rows (of `dim` values) of every rank in the order of the batch.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -116,7 +116,7 @@ impl RankSync {
         shares.own().iter().flat_map(|&slot| &all[slot as usize * dim..][..dim]).copied().collect()
     }
 
-    /// The sum of a value over ranks.
+    /// Sums a value over ranks.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -181,7 +181,7 @@ impl RankSync {
         )
     }
 
-    /// The cost of summing the gradients so far; `None` with one rank.
+    /// Returns the cost of summing the gradients so far; `None` with one rank.
     pub fn reduction_cost(&self) -> Option<ReductionCost> {
         match &self.reduction {
             GradientReduction::None => None,

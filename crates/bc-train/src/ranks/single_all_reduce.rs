@@ -62,7 +62,7 @@ impl SingleAllReduce {
             .collect())
     }
 
-    /// The cost so far.
+    /// Returns the cost so far.
     pub fn cost(&self) -> ReductionCost {
         self.cost
     }

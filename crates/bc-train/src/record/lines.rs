@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// The scalars of this line for TensorBoard.
+    /// Returns the scalars of this line for TensorBoard.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
             Line::Start(_) => Vec::new(),
@@ -171,7 +171,7 @@ impl Resumed {
 /// The bytes of a line, and its content if this program can read it.
 pub(super) type Read = (Vec<u8>, Option<Line>);
 
-/// The lines of `path` that are kept when the run continues from `resumed`, each with its bytes. A line that this
+/// Reads the lines of `path` that are kept when the run continues from `resumed`, each with its bytes. A line that this
 /// program cannot read is kept (another version may have written it), unless it names a later step. A last line
 /// cut off by a kill is dropped.
 pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {

@@ -115,7 +115,7 @@ impl<'a> Deck<'a> {
         Self { pool, waiting: VecDeque::new() }
     }
 
-    /// The next clique that is not in `taken`; skipped ones keep their turn. A checked pool has more cliques than are
+    /// Takes the next clique that is not in `taken`; skipped ones keep their turn. A checked pool has more cliques than are
     /// taken, so there is one at the latest after the pool has been shuffled again.
     fn next(&mut self, taken: &[u32], rng: &mut impl Rng) -> &'a PoolClique {
         loop {

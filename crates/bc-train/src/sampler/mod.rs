@@ -35,7 +35,7 @@ impl Cliques {
         Self { members }
     }
 
-    /// The labels of cliques that can give an anchor and a positive.
+    /// Returns the labels of cliques that can give an anchor and a positive.
     pub(crate) fn with_a_pair(&self) -> Vec<u32> {
         (0..self.members.len() as u32).filter(|&c| self.members[c as usize].len() >= 2).collect()
     }
@@ -144,7 +144,7 @@ impl Sampler {
         Ok(Self { seed, composition, order, lengths_s, source: BatchSource::Split(cliques) })
     }
 
-    /// A sampler of batches whose cliques come from several pools.
+    /// Creates a sampler of batches whose cliques come from several pools.
     ///
     /// # Errors
     /// A pool with fewer cliques than a batch has.
@@ -182,7 +182,7 @@ impl Sampler {
         self.composition
     }
 
-    /// All batches of epoch `epoch` (from 0), in order.
+    /// Returns all batches of epoch `epoch` (from 0), in order.
     pub fn epoch(&self, epoch: u64) -> Vec<BatchPlan> {
         let mut batches = Vec::with_capacity(self.batches_per_epoch());
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {

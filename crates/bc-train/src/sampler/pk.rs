@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::Cliques;
 
-/// Number of batches of one pass: enough to use every version once, on average.
+/// Returns the number of batches of one pass: enough to use every version once, on average.
 pub(super) fn batches(cliques: &Cliques, p: usize, k: usize) -> usize {
     let groups: usize = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).map(|n| n.div_ceil(k)).sum();
     groups.div_ceil(p)

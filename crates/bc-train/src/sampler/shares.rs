@@ -28,7 +28,7 @@ impl RankSplit {
         Shares { own, idle, positions_by_rank }
     }
 
-    /// Number of cliques or triplets of a batch.
+    /// Returns the number of cliques or triplets of a batch.
     fn units(&self, items: usize) -> usize {
         match self.composition {
             Composition::RandomTriplets { .. } => items / 3,
@@ -36,7 +36,7 @@ impl RankSplit {
         }
     }
 
-    /// The positions of the items of some of its cliques or triplets.
+    /// Returns the positions of the items of some of its cliques or triplets.
     fn positions(&self, items: usize, units: Range<usize>) -> Vec<u32> {
         match self.composition {
             // A batch of triplets is laid out in thirds.
@@ -63,17 +63,18 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The positions that this rank computes.
+    /// Returns the positions that this rank computes.
     pub fn own(&self) -> &[u32] {
         &self.own
     }
 
-    /// Whether nothing of what this rank computes counts: the batch has fewer cliques or triplets than there are ranks.
+    /// Returns whether nothing of what this rank computes counts: the batch has fewer cliques or triplets than
+    /// there are ranks.
     pub fn is_idle(&self) -> bool {
         self.idle
     }
 
-    /// Number of items that count, for each rank.
+    /// Returns the number of items that count, for each rank.
     pub fn counts(&self) -> Vec<usize> {
         self.positions_by_rank.iter().map(Vec::len).collect()
     }

@@ -6,13 +6,13 @@ use rand::{Rng, RngExt};
 
 use super::Cliques;
 
-/// Number of batches of one pass.
+/// Returns the number of batches of one pass.
 pub(super) fn batches(cliques: &Cliques, triplets: usize, min: usize) -> usize {
     let anchors = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).sum();
     sizes(anchors, triplets, min).len()
 }
 
-/// The number of anchors in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
+/// Returns the number of anchors in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
 /// `min` is filled up from the batch before it, or added to that batch if it would itself become too small.
 fn sizes(anchors: usize, triplets: usize, min: usize) -> Vec<usize> {
     let mut sizes = vec![triplets; anchors / triplets];

@@ -11,7 +11,7 @@ use crate::simd::vectorized;
 /// Values that a thread works on at once.
 const BLOCK: usize = 1 << 14;
 
-/// The sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
+/// Computes the sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
 /// depend on the number of threads.
 pub(super) fn sum_of_squares(x: &[f32], all: &[Range<usize>]) -> f64 {
     let cut = |range: &Range<usize>| x[range.clone()].chunks(BLOCK).collect::<Vec<_>>();

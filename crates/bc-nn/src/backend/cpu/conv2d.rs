@@ -32,7 +32,7 @@ fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogu
     })
 }
 
-/// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
+/// Returns the weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
 fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
     /// Input channels of a task.
     const CHANNELS: usize = 16;
@@ -187,7 +187,7 @@ pub fn conv2d(x: &Array, kernel: Kernel<'_>, geometry: Geometry) -> Result<Array
     Ok(array(forward(values(x)?, kernel.values, &sizes, None), sizes.out_shape()))
 }
 
-/// A convolution, then `max(y * factor + offset, floor)` for each output channel; with a
+/// Computes a convolution, then `max(y * factor + offset, floor)` for each output channel; with a
 /// `shortcut` of the output's shape then `relu(that + shortcut)`.
 ///
 /// # Errors
@@ -217,7 +217,7 @@ pub(crate) fn conv2d_affine(
     Ok(array(forward(values(x)?, kernel.values, &sizes, Some(&finish)), shape))
 }
 
-/// The gradient of an input of shape `x` from that of the output; added to `add_to` in place
+/// Computes the gradient of an input of shape `x` from that of the output; added to `add_to` in place
 /// if that is given.
 ///
 /// # Errors

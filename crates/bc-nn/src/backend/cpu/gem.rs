@@ -17,7 +17,7 @@ fn clamped(x: f32) -> f64 {
     f64::from(if x < FLOOR { FLOOR } else { x })
 }
 
-/// The natural logarithm of a finite number of at least [`FLOOR`], to 1e-13, without branches.
+/// Computes the natural logarithm of a finite number of at least [`FLOOR`], to 1e-13, without branches.
 #[inline(always)]
 fn logarithm(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;

@@ -84,7 +84,7 @@ impl Sizes {
         self.inputs * self.taps()
     }
 
-    /// The row of the input that tap `ky` of the output's row `y` meets, if there is one.
+    /// Returns the row of the input that tap `ky` of the output's row `y` meets, if there is one.
     pub fn row(&self, y: usize, ky: usize) -> Option<usize> {
         let position = y * self.stride[0] + ky;
         if self.ring {
@@ -93,7 +93,7 @@ impl Sizes {
         position.checked_sub(self.padding[0]).filter(|row| *row < self.height)
     }
 
-    /// Whether the windows are the input itself.
+    /// Returns whether the windows are the input itself.
     pub fn direct(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
@@ -324,7 +324,7 @@ impl Map {
     }
 }
 
-/// All bits of vector lane n where bit n is set.
+/// Returns all bits of vector lane n where bit n is set.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn mask256(bits: u32) -> std::arch::x86_64::__m256i {
@@ -343,7 +343,7 @@ fn spread(lanes: u16) -> u32 {
     (bits | bits << 1) & 0x5555_5555
 }
 
-/// The part of a piece (lane, length, sample, y, x) of an output row that tap (ky, kx) meets the input with.
+/// Returns the part of a piece (lane, length, sample, y, x) of an output row that tap (ky, kx) meets the input with.
 fn run(
     sizes: &Sizes,
     [ky, kx]: [usize; 2],

@@ -57,7 +57,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
     Ok((y, Argmax { rows, shape: [channels, batch, height, width], groups }))
 }
 
-/// The gradient of the input of [`max_mean`]; of equal values the first is the maximum.
+/// Computes the gradient of the input of [`max_mean`]; of equal values the first is the maximum.
 ///
 /// # Errors
 /// A gradient of another shape.

@@ -88,7 +88,7 @@ pub fn max_pool(x: &Array) -> Result<(Array, Argmax)> {
     Ok((array(y, [channels, batch, out_height, out_width]), Argmax { taps, shape }))
 }
 
-/// The gradient of the input.
+/// Computes the gradient of the input.
 ///
 /// # Errors
 /// A gradient of another shape.

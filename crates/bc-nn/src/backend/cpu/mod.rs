@@ -35,17 +35,17 @@ use super::{Array, Shape};
 pub use operators::Cpu;
 pub(crate) use product::{View, matmul};
 
-/// The values of an array.
+/// Returns the values of an array.
 pub(crate) fn values(x: &Array) -> Result<&[f32]> {
     Ok(x.data::<Vec<f32>>()?)
 }
 
-/// The values of an array that an operator overwrites.
+/// Returns the values of an array that an operator overwrites.
 pub(crate) fn in_place(x: &mut Array) -> Result<&mut [f32]> {
     Ok(x.data_mut::<Vec<f32>>()?)
 }
 
-/// An array of these values.
+/// Creates an array of these values.
 pub(crate) fn array(values: Vec<f32>, shape: Shape) -> Array {
     assert_eq!(values.len(), shape.iter().product::<usize>());
     Array::new(shape, values)
@@ -69,7 +69,7 @@ pub(crate) fn vec_filled_by(count: usize, fill: impl FnOnce(&mut [Uninit]) -> &m
     values
 }
 
-/// The values as initialised memory.
+/// Returns the values as initialised memory.
 ///
 /// # Safety
 /// All of them were written.

@@ -60,7 +60,7 @@ impl Groups {
         if channel < self.instance { self.positions } else { self.run() }
     }
 
-    /// The number of a channel's first group.
+    /// Returns the number of a channel's first group.
     fn first(&self, channel: usize) -> usize {
         if channel <= self.instance {
             channel * self.batch
@@ -428,7 +428,7 @@ pub struct NormGradients {
     pub rows: Vec<f32>,
 }
 
-/// The backward pass of a normalisation of x by the batch, shared with `peers` if it was; `y` is what came out if
+/// Computes the backward pass of a normalisation of x by the batch, shared with `peers` if it was; `y` is what came out if
 /// there was a shortcut. Overwrites dy. The rows of the parameters are of this process's part of the batch.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ impl Affine {
     }
 }
 
-/// Mean and biased variance, in two passes (the second is in cache, and there is no cancellation).
+/// Computes the mean and biased variance, in two passes (the second is in cache, and there is no cancellation).
 pub(super) fn moments(x: &[f32]) -> (f64, f64) {
     let count = x.len().max(1) as f64;
     let mean = sum(x) / count;

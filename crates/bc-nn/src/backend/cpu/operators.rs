@@ -74,7 +74,7 @@ fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
     }
 }
 
-/// A loss of the first samples of x, as an array of one value and `weight` times the gradient.
+/// Computes a loss of the first samples of x, as an array of one value and `weight` times the gradient.
 fn loss_of(x: &Array, count: usize, loss: crate::loss::Loss, weight: f64) -> Result<(Array, Array)> {
     let crate::loss::Loss { value, mut gradient } = loss;
     let [channels, batch, _, _] = x.shape();

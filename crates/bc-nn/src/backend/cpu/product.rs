@@ -41,7 +41,7 @@ impl<'a> View<'a> {
         Self { values, rows, columns, stride: columns, transposed: false }
     }
 
-    /// The same values as `columns x rows`.
+    /// Returns the same values as `columns x rows`.
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
@@ -172,7 +172,7 @@ fn distance(depth: usize) -> usize {
     (depth + 1) * PANEL
 }
 
-/// The part of a buffer that is aligned to a cache line.
+/// Returns the part of a buffer that is aligned to a cache line.
 pub(super) fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     const LINE: usize = 64;
     if buffer.len() < count + LINE / size_of::<f32>() {
@@ -190,7 +190,7 @@ struct Split {
 }
 
 impl Split {
-    /// The split with the least work for the busiest thread, in cycles per step of the depth.
+    /// Returns the split with the least work for the busiest thread, in cycles per step of the depth.
     fn best(rows: usize, panels: usize, threads: usize) -> Self {
         /// Cycles for gathering a value, over those for multiplying a row with a panel.
         const GATHERING: f64 = 0.4;
@@ -215,7 +215,7 @@ impl Split {
     }
 }
 
-/// The part `number` of `parts` of a range.
+/// Returns the part `number` of `parts` of a range.
 pub(super) fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
     count * number / parts..count * (number + 1) / parts
 }
@@ -270,7 +270,7 @@ pub(super) fn multiply(
     product(Target::new(out, columns), len, left, right, add, finish);
 }
 
-/// The product of two matrices in memory, row-major.
+/// Computes the product of two matrices in memory, row-major.
 pub(crate) fn matmul(left: View<'_>, right: View<'_>) -> Vec<f32> {
     vec_filled_by(left.rows * right.columns, |out| {
         multiply_into(out, Matrix::Stored(left), Matrix::Stored(right), None)

@@ -12,7 +12,7 @@ fn size(x: &Array) -> Result<[usize; 2]> {
     Ok([channels, batch])
 }
 
-/// The transpose of `rows x columns` values.
+/// Returns the transpose of `rows x columns` values.
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(values.len());
     for column in 0..columns {
@@ -27,7 +27,7 @@ pub(super) fn rows(x: &Array) -> Result<Vec<f32>> {
     Ok(transposed(values(x)?, batch))
 }
 
-/// A matrix from one row for each sample.
+/// Creates a matrix from one row for each sample.
 pub(super) fn matrix(rows: &[f32], channels: usize) -> Result<Array> {
     ensure!(
         channels > 0 && rows.len().is_multiple_of(channels),

@@ -35,7 +35,7 @@ pub fn time_mean(x: &Array, stride: usize) -> Result<Array> {
     Ok(array(y, [channels, batch, height, columns]))
 }
 
-/// The gradient of an input of shape `x` of [`time_mean`].
+/// Computes the gradient of an input of shape `x` of [`time_mean`].
 ///
 /// # Errors
 /// A gradient of another shape.

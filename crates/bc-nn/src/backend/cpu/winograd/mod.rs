@@ -52,7 +52,7 @@ fn fits(sizes: &Sizes) -> bool {
     sizes.kernel == [3, 3] && sizes.stride == [1, 1] && sizes.padding == [1, 1]
 }
 
-/// Whether `BYTECOVER_CONV=direct` asks for the sums of all products, to compare and to repeat what was computed so.
+/// Returns whether `BYTECOVER_CONV=direct` asks for the sums of all products, to compare and to repeat what was computed so.
 fn direct() -> bool {
     static DIRECT: OnceLock<bool> = OnceLock::new();
     *DIRECT.get_or_init(|| std::env::var("BYTECOVER_CONV").is_ok_and(|kind| kind == "direct"))
@@ -145,7 +145,7 @@ impl Weights {
         }
     }
 
-    /// The rows of a group.
+    /// Returns the rows of a group.
     fn rows(&self, element: usize, part: usize, group: usize) -> Rows<'_> {
         let count = GROUP.min(self.outputs - group * GROUP);
         let place = group * GROUP * self.matrices() * ROW_STRIDE + self.place([element, part], 0, count);
@@ -161,7 +161,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The cut with the least work for the busiest thread.
+    /// Returns the cut with the least work for the busiest thread.
     fn best(sizes: &Sizes, tiles: usize, threads: usize) -> Self {
         /// Most vectors of tiles of a block, so that memory stays bounded.
         const VECTORS: usize = 16;
