@@ -28,9 +28,9 @@ pub struct Coverage(pub Vec<SplitCoverage>);
 #[derive(Debug)]
 pub struct Counter {
     usable: fn(&Version) -> bool,
-    /// Per split: versions listed, and the ids of the usable ones.
+    /// For each split, the number of listed versions and the ids of the usable ones.
     splits: Vec<(usize, Vec<Box<str>>)>,
-    /// Split and clique, and whether a version of it is usable.
+    /// For each clique of a split (by the digest of its id), whether one of its versions is usable.
     cliques: HashMap<(Split, Digest), bool>,
 }
 

@@ -1,8 +1,8 @@
-//! Fills in what earlier runs found: failures that `download` recorded next to the audio,
-//! and inspections that `verify` recorded next to the index.
+//! Fills in the results of earlier runs: failures that `download` recorded next to the audio, and inspections that `verify`
+//! recorded next to the index.
 //!
-//! So the index follows from the lists, the files and these notes alone, and `build` after
-//! `verify`, or after a part of a download, loses nothing.
+//! The index follows from the lists, the files and these notes alone. Therefore `build` loses nothing when it runs after
+//! `verify`, or in the middle of a download.
 
 use std::path::Path;
 

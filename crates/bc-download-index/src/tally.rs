@@ -26,7 +26,7 @@ struct Detail {
     cliques: HashMap<Digest, u32>,
 }
 
-/// Counts of an index. Those below `coverage` are empty unless the tally counts in detail.
+/// Counts of an index. The fields after `coverage` are empty unless the tally counts in detail.
 #[derive(Debug, Default)]
 pub struct Figures {
     statuses: BTreeMap<Status, usize>,

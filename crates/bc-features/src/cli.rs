@@ -176,7 +176,7 @@ fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 pub fn main(mut arguments: Arguments) -> Result<Outcome> {
     if let Some(Command::Paint(args)) = &arguments.command {
         arguments.config.overrides.extend(args.overrides());

@@ -1,4 +1,4 @@
-//! Importers: one small module for each kind of source.
+//! Reads the lists of data sets: one small module for each kind of source.
 
 mod coverhunter;
 mod covers80;

@@ -1,4 +1,4 @@
-//! A song: what all its versions share. Chords, a melody of phrases that come back, a form.
+//! Composes a song, which all its versions share: chords, a melody of recurring phrases, a form.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -91,6 +91,7 @@ pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
     Song { sections, form, tempo, tonic: 60 + rng.random_range(-6..6) }
 }
 
+/// Composes a section of `bars` bars.
 fn section(rng: &mut ChaCha8Rng, palette: &[Chord], scale: &[i32], bars: usize) -> Section {
     let chords = chords(rng, palette, bars);
     // Two phrases; the second answers the first, or repeats it with another end.
@@ -180,11 +181,13 @@ fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
     notes
 }
 
+/// Returns the pitch of a degree of the scale; degrees continue into the octaves below and above.
 fn pitch_of_degree(scale: &[i32], degree: i32) -> i32 {
     let size = scale.len() as i32;
     scale[degree.rem_euclid(size) as usize] + 12 * degree.div_euclid(size)
 }
 
+/// Returns the chord tone nearest to `pitch`.
 fn nearest_tone(chord: &Chord, pitch: i32) -> i32 {
     let near = |tone: i32| {
         let up = (tone - pitch).rem_euclid(12);

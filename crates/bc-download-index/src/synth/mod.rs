@@ -96,6 +96,7 @@ fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
     rng
 }
 
+/// Arranges a version; also returns the generator that its rendering continues with.
 fn arranged(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
     let song = compose::song(&mut generator(config.seed, planned.clique, None), config.seconds);
     let mut rng = generator(config.seed, planned.clique, Some(planned.version));
@@ -104,6 +105,7 @@ fn arranged(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, C
     (arrange::version(&song, ranges, &mut rng), rng)
 }
 
+/// Arranges and renders a version.
 fn perform(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, Vec<f32>) {
     let (arrangement, mut rng) = arranged(config, planned);
     let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
@@ -115,14 +117,15 @@ fn duration_s(arrangement: &arrange::Arrangement, config: &SynthConfig) -> f64 {
     render::length(arrangement, config.sample_rate) as f64 / f64::from(config.sample_rate)
 }
 
-/// Returns whether a WAV file of this module exists with all its samples: a full disk or a copy that was
-/// stopped leaves shorter ones.
+/// Returns whether a WAV file of this module exists with all its samples. (A full disk or an interrupted copy leaves a
+/// shorter file.)
 fn is_complete(path: &Path) -> bool {
     let Ok(bytes) = std::fs::metadata(path).map(|file| file.len()) else { return false };
     hound::WavReader::open(path)
         .is_ok_and(|reader| reader.len() > 0 && bytes == 44 + 2 * u64::from(reader.len()))
 }
 
+/// Writes mono samples as a WAV file of 16 bits.
 fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -139,6 +142,7 @@ fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     atomic::write(path, bytes.into_inner())
 }
 
+/// Returns the list of all versions as CSV.
 fn list(config: &SynthConfig, versions: &[Planned]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([

@@ -43,8 +43,8 @@ pub struct Source {
 }
 
 impl Painted {
-    /// Reads the training works of `[paint]`. Works whose id is in `held_out`, the cliques that the index holds
-    /// out for validation and test, are left out, which a warning says.
+    /// Reads the training works of `[paint]`. Works whose id is in `held_out` (the cliques that the index holds out for
+    /// validation and test) are left out with a warning.
     ///
     /// # Errors
     /// The errors of [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
@@ -152,7 +152,7 @@ impl Painted {
     }
 }
 
-/// Everything that painting depends on, besides the run's own settings.
+/// Returns everything that painting depends on, besides the run's own settings.
 fn settings(
     config: &Config,
     painted: &Painted,

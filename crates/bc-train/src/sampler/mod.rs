@@ -41,7 +41,7 @@ impl Cliques {
     }
 }
 
-/// What a batch consists of.
+/// Which cliques and how many versions of each a batch consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Composition {
     /// Anchors, then as many positives, then as many negatives, drawn at random: every
@@ -90,7 +90,7 @@ pub struct BatchPlan {
     pub items: Vec<u32>,
 }
 
-/// The source of batches.
+/// The source from which batches are drawn.
 #[derive(Debug, Clone)]
 enum BatchSource {
     Split(Cliques),
@@ -177,7 +177,7 @@ impl Sampler {
         self.batches_per_pass() * self.passes()
     }
 
-    /// What a batch consists of.
+    /// Returns which cliques and how many versions of each a batch consists of.
     pub fn composition(&self) -> Composition {
         self.composition
     }
