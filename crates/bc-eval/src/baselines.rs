@@ -1,4 +1,4 @@
-//! Classical methods on the features of an experiment, evaluated by the same rules: baselines for a network.
+//! Evaluates classical methods on the features of an experiment by the same rules, as baselines for a network.
 //!
 //! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` in the folder of the metrics. No network
 //! is used. Every version of a split is a query against all others of the split, as in `metrics.json`.
@@ -257,6 +257,7 @@ impl Versions {
     }
 }
 
+/// Computes the inputs of the methods from the features of a version.
 fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Prepared> {
     let magnitudes: Vec<f32> = row.magnitude.iter().map(|value| value.to_f32()).collect();
     let chroma = Chroma::fold(&magnitudes, row.frames as usize, &set.settings, &Folding::default())
@@ -306,7 +307,8 @@ impl Evaluation<'_> {
     }
 }
 
-/// Distances of all pairs, n x n: negated similarities. A version is nearest to itself, for rules that drop the nearest.
+/// Returns the distances of all pairs, n x n: the negated similarities. The distance of a version to itself is the smallest, for
+/// rules that drop the nearest candidate.
 fn distances(method: Method, versions: &[Prepared]) -> Result<Vec<f32>> {
     let fourier = |vector: fn(&Prepared) -> &Option<Vec<f32>>| -> Vec<f32> {
         let vectors: Vec<Vec<f32>> = versions.iter().filter_map(|version| vector(version).clone()).collect();
@@ -341,7 +343,7 @@ fn distances(method: Method, versions: &[Prepared]) -> Result<Vec<f32>> {
     Ok(matrix)
 }
 
-/// Computes the similarity of each pair, n x n and symmetric: the later version compared with the earlier one.
+/// Computes the similarity of each pair, n x n and symmetric, by comparing the later version with the earlier one.
 fn pairs(
     method: Method,
     versions: &[Prepared],

@@ -1,4 +1,4 @@
-//! The metrics of embeddings by split, with intervals and chance level.
+//! Computes the metrics of embeddings by split, with intervals and chance level.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -67,10 +67,10 @@ pub fn of_embeddings(
     of_read(queries, &Embeddings::read(queries)?, candidates, policy, seed)
 }
 
-/// As [`of_embeddings`], for embeddings that were read from `queries`.
+/// Measures embeddings like [`of_embeddings`], after they were read from `queries`.
 ///
 /// # Errors
-/// As [`of_embeddings`].
+/// The errors of [`of_embeddings`].
 pub fn of_read(
     queries: &Path,
     embeddings: &Embeddings,
@@ -266,7 +266,7 @@ fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     splits
 }
 
-/// `None` if there is nothing to measure, because another split may have figures.
+/// Returns `None` instead of the error that there is nothing to measure, because another split may have figures.
 fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
     match figures {
         Err(Error::NothingToMeasure) => Ok(None),
@@ -274,7 +274,7 @@ fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error
     }
 }
 
-/// Replaces a square matrix by the mean of itself and its transpose: each of two recordings is the query once.
+/// Replaces a square matrix by the mean of itself and its transpose, so that each of two recordings is the query once.
 fn symmetrise(distances: &mut [f32], width: usize) {
     for row in 0..width {
         for column in 0..row {
@@ -339,7 +339,7 @@ pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Resul
 /// Measures a square matrix of distances, with a text file of one clique per line.
 ///
 /// # Errors
-/// As [`of_array`].
+/// The errors of [`of_array`].
 pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<EvaluationResults> {
     let matrix = bc_formats::array::read(npy)?;
     let cliques = read_cliques(cliques, matrix.columns, npy)?;
@@ -414,7 +414,7 @@ impl IdTable {
     }
 }
 
-/// Versions whose cliques and ids are numbers.
+/// Vectors of versions, with numbers instead of clique and version ids.
 struct NumberedVersions {
     vectors: Vec<f32>,
     dim: usize,

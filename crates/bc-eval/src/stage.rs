@@ -27,7 +27,7 @@ pub struct StageResults {
     pub report: PathBuf,
 }
 
-/// Embeds, measures, calibrates and reports; does only what is missing or out of date.
+/// Embeds, measures, calibrates and reports; skips what is up to date.
 ///
 /// # Errors
 /// Inputs that are missing or do not match, nothing to measure, files that cannot be written.
@@ -68,8 +68,8 @@ pub fn run(config: &Config) -> Result<StageResults> {
     Ok(StageResults { measured, up_to_date, report: page })
 }
 
-/// If the configuration or the network asks for windows or a re-ranking, their figures become the main ones, and those of whole
-/// recordings move to `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
+/// Measures windows or a re-ranking, if the configuration or the network asks for them: their figures become the main ones, and
+/// those of whole recordings move to `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
 fn measure_main_comparison(
     config: &Config,
     inputs: &embed::Inputs,

@@ -22,8 +22,8 @@ pub fn keep_freed() {
     }
 }
 
-/// Bytes available without swapping (`MemAvailable`), where the system reports them. Limits of containers and batch systems
-/// are not considered.
+/// Returns the bytes that are available without swapping (`MemAvailable`), if the system reports them. Limits of containers and
+/// batch systems are not considered.
 pub fn available() -> Option<usize> {
     let all = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -276,7 +276,7 @@ impl Learner {
         // The last pass first, so that its saved tensors are freed early.
         for (number, pass) in passes.into_iter().enumerate().rev() {
             if last && number == 0 && ignored.is_none() {
-                self.rank_sync.listen(&mut self.gradients)?;
+                self.rank_sync.send_when_complete(&mut self.gradients)?;
             }
             let part = select_samples(self.network.backend(), gradients, number * samples, samples)?;
             pass.backward(&self.network, part, ignored.as_mut().unwrap_or(&mut self.gradients))?;

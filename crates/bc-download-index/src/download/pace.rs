@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn hold_delays_workers_that_are_already_waiting() {
         let pace = Pace::new(60.0, 0.0);
-        let taken = [pace.take(), pace.take(), pace.take()];
+        let taken = [pace.take_slot(), pace.take_slot(), pace.take_slot()];
         assert!(taken.iter().all(|&at| pace.is_still_free(at)));
         let before = Instant::now();
         pace.hold(Duration::from_secs(3600));
@@ -154,7 +154,7 @@ mod tests {
         );
         let mut last = before + Duration::from_secs(3600) - Duration::from_secs(1);
         for _ in taken {
-            let at = pace.take();
+            let at = pace.take_slot();
             assert!(at >= last + Duration::from_secs(1) && pace.is_still_free(at));
             last = at;
         }

@@ -1,4 +1,4 @@
-//! The file of a growing index, to which several processes may add at once.
+//! An index file to which several processes may add recordings at the same time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,7 @@ impl GrowingIndex {
         Ok(())
     }
 
+    /// Sorts the rows by id and position.
     fn sort(&mut self) {
         let Embeddings { labels, vectors, dim, .. } = &mut self.embeddings;
         let mut order: Vec<usize> = (0..labels.len()).collect();

@@ -121,7 +121,7 @@ impl Inputs {
         Ok(Self { index_path, index, folder, set, embedder, input })
     }
 
-    /// Embeds whole recordings, as [`run`].
+    /// Embeds whole recordings, like [`run`].
     ///
     /// # Errors
     /// Nothing to embed; an interrupt.

@@ -1,4 +1,4 @@
-//! The embeddings of an unfinished file that were saved by this run, by a killed one, or by other shards.
+//! The saved parts of an unfinished file of embeddings: those of this run, of a killed one, or of other shards.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

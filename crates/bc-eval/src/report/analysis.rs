@@ -14,10 +14,10 @@ use bc_calibration::versions::{PairCounts, Versions};
 const BARS: usize = 40;
 /// Number of queries listed as the hardest.
 const MAX_HARDEST: usize = 12;
-/// Number of wrong candidates shown for each of them.
+/// Number of wrong candidates shown for each of the hardest queries.
 const MAX_WRONG_ABOVE: usize = 3;
 
-/// Distances of pairs: the share of each bar, over cosine distances 0 to 2 (cut to the values that occur).
+/// Histograms of the cosine distances of pairs: the share of pairs in each bar.
 #[derive(Debug, Default)]
 pub struct PairDistances {
     /// Left edge of the first bar and right edge of the last.
@@ -125,7 +125,7 @@ fn unit(vector: &[f32]) -> Vec<f32> {
     vector.iter().map(|value| value / length).collect()
 }
 
-/// Distances of all pairs of a sample, ascending, and whether they are of one clique.
+/// The distances of all pairs of a sample, ascending, each with whether the pair is of one clique.
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
@@ -156,7 +156,8 @@ impl Pairs {
         PairDistances { range, same: share(true), other: share(false) }
     }
 
-    /// Recall and precision at up to about 200 thresholds. `all` counts the pairs of the whole split, of which these may be a sample.
+    /// Computes recall and precision at up to about 200 thresholds. `all` counts the pairs of the whole split, of which these may
+    /// be a sample.
     fn precision_recall(&self, all: PairCounts) -> Vec<(f64, f64)> {
         let total = self.0.iter().filter(|pair| pair.1).count();
         let others = (self.0.len() - total).max(1) as f64;

@@ -1,4 +1,4 @@
-//! Figures of classical methods on the same features: rows of the table of figures.
+//! Reads the figures of classical methods on the same features, which are rows of the table of figures.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Small charts as inline SVG. Colours are CSS variables, so that they follow the theme.
+//! Draws small charts as inline SVG. Colours are CSS variables, so that they follow the theme.
 
 use std::fmt::Write;
 
@@ -30,6 +30,7 @@ fn colour(number: usize) -> String {
     format!("var(--series-{})", number % 4 + 1)
 }
 
+/// The ranges of the axes.
 struct Frame {
     x: (f64, f64),
     y: (f64, f64),
@@ -100,7 +101,7 @@ fn figure(svg: &str, names: &[&str]) -> String {
     format!("<figure>{key}{svg}</figure>")
 }
 
-/// Round numbers inside a range.
+/// Returns round numbers inside a range, for the ticks of an axis.
 fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let span = (high - low).max(1e-12);
     let power = 10f64.powf((span / 4.0).log10().floor());
@@ -184,7 +185,7 @@ fn polylines(frame: &Frame, series: &[Series<'_>]) -> String {
     inside
 }
 
-/// Overlaid histograms over the range `x`: each series holds one share per bar.
+/// Draws overlaid histograms over the range `x`; each series holds one share per bar.
 pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> String {
     let frame = Frame { x, y: range(series.iter().flat_map(|(_, bars)| bars.iter().copied()), Some(0.0)) };
     let mut inside = String::new();

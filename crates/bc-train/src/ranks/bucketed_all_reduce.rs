@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bc_nn::{Gradients, Listener};
+use bc_nn::{GradientListener, Gradients};
 use bc_ranks::{Ranks, Values};
 
 use super::reduction_cost::ReductionCost;
@@ -119,7 +119,7 @@ impl PendingBuckets {
 /// A listener that puts gradients into the pending buckets.
 struct BucketListener(Arc<Mutex<PendingBuckets>>);
 
-impl Listener for BucketListener {
+impl GradientListener for BucketListener {
     fn complete(&mut self, index: usize, values: &[f32]) -> Result<()> {
         lock(&self.0).add(index, Some(values));
         Ok(())
@@ -192,15 +192,15 @@ impl BucketedAllReduce {
     }
 
     /// Sends gradients as soon as they are complete, from the next backward pass on.
-    pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
+    pub fn send_when_complete(&mut self, gradients: &mut Gradients) -> Result<()> {
         let pending = self.running(gradients)?.pending.clone();
-        gradients.listen(Some(Box::new(BucketListener(pending))));
+        gradients.set_listener(Some(Box::new(BucketListener(pending))));
         Ok(())
     }
 
     /// Sends the remaining gradients and replaces all gradients by their sums.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
-        gradients.listen(None);
+        gradients.set_listener(None);
         let buckets = self.running(gradients)?.pending.clone();
         send_remaining(&mut lock(&buckets), gradients)?;
         for number in 0..self.cost.buckets {
@@ -291,7 +291,7 @@ mod tests {
             if rank == 1 {
                 gradients.replace(0, Some(&[1.0, 2.0, 3.0])).unwrap();
             }
-            reduction.listen(gradients).unwrap();
+            reduction.send_when_complete(gradients).unwrap();
             gradients.replace(1, Some(&vec![value; BUCKET + 1])).unwrap();
             gradients.replace(3, Some(&[10.0 * value])).unwrap();
         });

@@ -130,9 +130,9 @@ impl RankSync {
     ///
     /// # Errors
     /// A thread that cannot be started.
-    pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
+    pub fn send_when_complete(&mut self, gradients: &mut Gradients) -> Result<()> {
         match &mut self.reduction {
-            GradientReduction::Bucketed(reduction) => reduction.listen(gradients),
+            GradientReduction::Bucketed(reduction) => reduction.send_when_complete(gradients),
             GradientReduction::None | GradientReduction::Single(_) => Ok(()),
         }
     }
