@@ -10,8 +10,7 @@ use crate::retry::ShortRead;
 /// Hex digits of a fingerprint: 64 bits, enough to distinguish versions of a file.
 const HEX_DIGITS: usize = 16;
 
-/// A hash that is computed piece by piece; pieces are delimited by their lengths, so
-/// `("ab", "c")` and `("a", "bc")` differ.
+/// A hash that is computed piece by piece. Each piece is preceded by its length, so that `("ab", "c")` and `("a", "bc")` differ.
 #[derive(Default, Clone)]
 pub struct Fingerprint(blake3::Hasher);
 
@@ -42,11 +41,11 @@ impl Fingerprint {
     }
 }
 
-/// 128 bits of BLAKE3 that represent a text where millions of texts would take too much memory: two of ten million
-/// different texts have the same ones with a probability of 1e-25.
+/// 128 bits of a BLAKE3 hash, which represent a text where millions of texts would take too much memory. The probability that any
+/// two of ten million different texts have the same digest is 1e-25.
 pub type Digest = [u8; 16];
 
-/// Returns the [`Digest`] of 32 lower-case hex digits.
+/// Parses a [`Digest`] from 32 lower-case hex digits.
 pub fn of_hex(digits: &str) -> Option<Digest> {
     let small = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     let number = u128::from_str_radix(digits, 16).ok();

@@ -1,4 +1,4 @@
-//! The index: one row per version, what is known of its recording, and whether it can be used.
+//! The index: one row per version, with the properties of its recording and whether it can be used.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Version {
     }
 }
 
-/// Versions that are copied at a time to be written.
+/// Number of versions that are copied at a time for writing.
 const WRITE_BATCH: usize = 1 << 16;
 
 /// All versions of a data set, in the order of the source.
@@ -160,7 +160,7 @@ const WRITE_BATCH: usize = 1 << 16;
 pub struct Index {
     /// The versions, in the order of the source.
     pub versions: Vec<Version>,
-    /// What the index was made from.
+    /// Provenance, which names the sources of the index.
     pub provenance: Provenance,
 }
 
@@ -201,12 +201,11 @@ impl Index {
         Ok(Self { versions, provenance })
     }
 
-    /// Passes each version to `take`, in the order of the file, for readers that need only part of an index:
-    /// memory does not depend on the length of the index. Conflicts between versions
-    /// (an id that is listed twice) are not detected.
+    /// Calls `take` with each version, in the order of the file, so that memory does not depend on the length of the index.
+    /// Conflicts between versions (such as an id that is listed twice) are not detected.
     ///
     /// # Errors
-    /// Those of [`Self::read`] that one version shows, and those of `take`.
+    /// The errors of [`Self::read`] that concern a single version, and the errors of `take`.
     pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
         refuse_absent(path)?;
         let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
@@ -236,7 +235,7 @@ impl Index {
         writer.commit(&mut self.provenance)
     }
 
-    /// Only the provenance of an index file.
+    /// Reads only the provenance of an index file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
         refuse_absent(path)?;
         table::provenance(path, &[FORMAT])
@@ -253,7 +252,7 @@ fn refuse_absent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the versions of a batch.
+/// Calls `take` with each version of a batch.
 fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) -> Result<()>) -> Result<()> {
     let complete = |name: &str| table::complete::<StringArray>(path, batch, name);
     let text = |name: &str| table::column::<StringArray>(path, batch, name);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub enum LockMode {
     /// No other process may take the lock.
     Exclusive,
-    /// Other processes may take the lock in the same way.
+    /// Other processes may also take the lock in shared mode.
     Shared,
 }
 
@@ -23,13 +23,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Returns whether it really excludes others: false on a file system without locks.
+    /// Returns whether the lock really excludes other processes: false on a file system without locks.
     pub fn is_effective(&self) -> bool {
         self.is_supported
     }
 }
 
-/// [`acquire`] for callers that do not need to know whether the file system supports locks.
+/// Calls [`acquire`], for callers that do not need to know whether the file system supports locks.
 ///
 /// # Errors
 /// The errors of [`acquire`].

@@ -1,4 +1,5 @@
-//! Parquet tables: columns by name, provenance in the schema's metadata, written completely or not at all.
+//! Reads and writes Parquet tables: columns are found by name, the provenance is in the schema's metadata, and a file is written
+//! completely or not at all.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +21,7 @@ use crate::atomic::AtomicFile;
 use crate::provenance::Provenance;
 use crate::retry;
 
-/// A row group ends after this many rows: what a writer holds in memory, and what a reader can skip.
+/// Maximum number of rows of a row group, which a writer holds in memory and a reader can skip.
 const ROW_GROUP: usize = 1 << 17;
 
 /// A Parquet file being written under a temporary name.
@@ -54,7 +55,7 @@ impl TableWriter {
             .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
     }
 
-    /// Ends the current row group, so that a reader can skip to what follows.
+    /// Ends the current row group, so that a reader can skip it.
     pub(crate) fn end_row_group(&mut self) -> Result<()> {
         self.writer
             .flush()
@@ -66,7 +67,7 @@ impl TableWriter {
         self.commit_as(&path, provenance)
     }
 
-    /// As `commit`, under another name in the same folder.
+    /// Commits the file like [`Self::commit`], under another name in the same folder.
     pub(crate) fn commit_as(mut self, path: &Path, provenance: &Provenance) -> Result<()> {
         // Twice: as the file's own pairs, which every reader of Parquet knows, and inside the Arrow schema
         // (known only now, with the fingerprint), which pyarrow prefers where it is present.
@@ -104,7 +105,7 @@ pub(crate) fn open(
     Ok((provenance, reader))
 }
 
-/// Only the provenance, from the file's footer.
+/// Reads only the provenance, from the file's footer.
 pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
     let found = provenance_of(path, &builder(path)?)?;
     found.expect_one_of(path, formats)?;

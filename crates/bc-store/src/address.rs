@@ -21,7 +21,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address that a path names; `None` for a path of the file system.
+    /// Parses the address that a path names; `None` for a path of the file system.
     ///
     /// # Errors
     /// The path names no bucket.

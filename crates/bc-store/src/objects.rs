@@ -13,9 +13,9 @@ use ureq::{Agent, Body};
 
 use super::{About, Address};
 
-/// How long a signature stays valid.
+/// Time for which a signature is valid.
 const SIGNATURE_LIFETIME: Duration = Duration::from_secs(300);
-/// How long a store may send nothing.
+/// Maximum time without data from a store.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 static AGENT: LazyLock<Agent> = LazyLock::new(|| {
@@ -55,8 +55,8 @@ pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     Ok((copy.into_temp_path(), about))
 }
 
-/// Copies everything. If the store breaks off, the error says to try again soon; a failed write to the disk is a different
-/// error.
+/// Copies a whole object. If the store ends the transfer early, the error says to try again soon; a failed write to the disk is a
+/// different error.
 fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
     let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
     loop {
@@ -211,7 +211,7 @@ fn about_of(address: &Address, response: &Response<Body>) -> io::Result<About> {
     Ok(About { bytes, modified_ns })
 }
 
-/// Seconds since 1970 of `Wed, 21 Oct 2015 07:28:00 GMT`.
+/// Parses a time such as `Wed, 21 Oct 2015 07:28:00 GMT`; returns seconds since 1970.
 fn seconds_of_http(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -222,7 +222,8 @@ fn seconds_of_http(text: &str) -> Option<i64> {
     seconds(year.parse().ok()?, month, day.parse().ok()?, time)
 }
 
-/// Seconds since 1970 of `2015-10-21T07:28:00.000Z`; fractions are dropped, since HTTP gives none.
+/// Parses a time such as `2015-10-21T07:28:00.000Z`; returns seconds since 1970. Fractions are dropped, because HTTP headers have
+/// none.
 fn seconds_of_iso(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let time = [number(11, 13), number(14, 16), number(17, 19)];
