@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 /// The largest transformed score: a cosine as near to 1 as 32-bit vectors allow.
 pub const MAX_SPREAD: f64 = 8.0;
-/// Minimum number of scores of a cohort.
+/// Minimum number of scores in a cohort.
 pub const MIN_COHORT: usize = 50;
 /// Distance of the quartiles of a standard normal distribution.
 const QUARTILES: f64 = 1.349;
 
-/// Fisher's z of a cosine, clamped to the range from -[`MAX_SPREAD`] to [`MAX_SPREAD`].
+/// Computes Fisher's z of a cosine (the *spread score*), clamped to the range from -[`MAX_SPREAD`] to [`MAX_SPREAD`].
 #[must_use]
 pub fn spread(score: f64) -> f64 {
     score.clamp(-1.0, 1.0).atanh().clamp(-MAX_SPREAD, MAX_SPREAD)
 }
 
-/// Centre and width of the spread scores of one query with works that are not its own.
+/// Centre and width of the spread scores of one query with recordings of other works.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cohort {
-    /// Median.
+    /// Median of the scores.
     pub centre: f64,
     /// Distance of the quartiles, scaled to the standard deviation of a normal distribution.
     pub width: f64,

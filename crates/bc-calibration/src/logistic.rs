@@ -7,30 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::Tail;
 
-/// Share of the highest scores of other works, whose tail limits how far up the line is valid.
+/// Share of the scores of pairs of two works that are in their upper tail, beyond which the line is bent.
 pub(crate) const OTHER_TAIL: f64 = 0.01;
-/// With at most this many scores of one work above the bend, their rate is fitted to the upper half of all their scores.
+/// If at most this many scores of pairs of one work are above the bend, the rate of their tail is fitted to the upper half of
+/// all their scores instead.
 const MIN_TAIL_SCORES: usize = 5;
 
-/// A line with a bend beyond which few other works score: the log-likelihood ratio of a score.
+/// Maps a score to the log-likelihood ratio: a straight line, bent where scores of other works become rare.
 ///
-/// A straight line is fitted where most pairs are. Followed further up it may rise faster than scores of other works
-/// become rare, and the mean ratio of another work, which must be 1, would have no bound: in a large index some
-/// other work would always look certain. Beyond the highest hundredth of other works the ratio rises as the
-/// exponential tails of both distributions imply: by the difference of their rates, and no faster than the line.
+/// The line is fitted where most pairs are. Extrapolated to higher scores, it may rise faster than scores of other works become
+/// rare. The mean likelihood ratio of other works, which must be 1, would then be unbounded, and in a large index some other
+/// work would always look certain. Therefore, beyond the highest hundredth of the scores of other works, the slope is the one
+/// that the exponential tails of both distributions imply: the difference of their rates, and at most the slope of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The line below the bend.
     #[serde(flatten)]
     pub line: Line,
-    /// The score at which it is bent.
+    /// The score at which the line is bent.
     pub bend: f64,
     /// Slope of the curve beyond the bend.
     pub beyond: f64,
 }
 
 impl Curve {
-    /// Fits a curve to the scores of pairs of one work and of two.
+    /// Fits a curve to the scores of pairs of one work (`same`) and of two (`other`).
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let line = Line::fit(same, other);
@@ -105,8 +106,8 @@ impl Line {
         (log_odds - self.intercept) / self.slope
     }
 
-    /// Fits the most likely line, by Newton's method. Both classes have the weight 1/2; the targets
-    /// are Platt's, so that classes that do not overlap still give a finite slope.
+    /// Fits the maximum-likelihood line by Newton's method. Both classes have weight 1/2; the targets are Platt's, so that classes
+    /// that do not overlap still give a finite slope.
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let (mean, deviation) = spread(same, other);

@@ -7,7 +7,7 @@ use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_retrieval::{Distance, Vectors};
 
-/// Number of versions of which all pairs are evaluated: about half a million pairs.
+/// Number of versions in a sample; the pairs of 1000 versions are about half a million.
 const SAMPLE_VERSIONS: usize = 1000;
 
 /// The versions of one split, or some of them.
@@ -16,11 +16,11 @@ pub struct Versions<'a> {
     pub labels: Vec<&'a Label>,
     /// The clique of each version, numbered in order of first appearance in the split.
     pub cliques: Vec<u32>,
-    /// Vectors as the network returned them, one row per version.
+    /// Embeddings as the network returned them (not scaled), one row per version.
     pub vectors: Vec<f32>,
-    /// Length of a row.
+    /// Number of values of a row.
     pub dim: usize,
-    /// Scores that are not cosines of `vectors`, such as those of short windows.
+    /// Scores that are used instead of the cosines of `vectors`, such as those of short windows.
     measured: Option<Measured<'a>>,
 }
 
@@ -48,7 +48,8 @@ impl<'a> Versions<'a> {
         versions
     }
 
-    /// Versions whose scores were measured: `scores` is a square matrix, one row per label, which holds a query's scores with all.
+    /// Creates versions whose scores are given: `scores` is a square matrix, in which row i holds the scores of version i with all
+    /// versions.
     pub fn of_scores(labels: &[&'a Label], scores: &'a [f32]) -> Self {
         let mut numbers: HashMap<&str, u32> = HashMap::new();
         let cliques = labels.iter().map(|label| {
@@ -122,7 +123,7 @@ impl<'a> Versions<'a> {
         self.sizes().values().filter(|size| **size > 1).count()
     }
 
-    /// Returns the number of pairs of one clique, and of two.
+    /// Counts the pairs of one clique and the pairs of two.
     pub fn pair_counts(&self) -> PairCounts {
         let pairs = |count: u64| count * count.saturating_sub(1) / 2;
         let same = self.sizes().values().map(|size| pairs(*size)).sum();
@@ -137,7 +138,7 @@ impl<'a> Versions<'a> {
         sizes
     }
 
-    /// Calls `each(version, scores with all versions)`, in order: cosines, or the measured scores.
+    /// Calls `each(version, scores with all versions)` in order of the versions. Scores are cosines, or the given scores.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -158,7 +159,7 @@ impl<'a> Versions<'a> {
         Ok(())
     }
 
-    /// Returns the score of every pair, and whether it is of one clique.
+    /// Returns the score of every pair, and whether the pair is of one clique.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -182,10 +183,9 @@ pub struct PairCounts {
 }
 
 impl PairCounts {
-    /// Returns the precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
-    /// share `false_alarms` of the others. A sample of whole cliques has the shares right, but not the numbers: with a
-    /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. It is 1 if nothing
-    /// is accepted.
+    /// Computes the precision over these pairs of a threshold that accepts a share `recall` of the pairs of one clique and a share
+    /// `false_alarms` of the others; 1 if nothing is accepted. The shares can be measured on a sample of whole cliques, but not the
+    /// precision: with a fraction f of the cliques, the number of pairs of one clique shrinks by f, that of the others by f squared.
     pub fn precision(&self, recall: f64, false_alarms: f64) -> f64 {
         let (right, wrong) = (recall * self.same as f64, false_alarms * self.other as f64);
         if right + wrong > 0.0 { right / (right + wrong) } else { 1.0 }

@@ -1,7 +1,7 @@
 //! Writes man pages, shell completions and a reference page from the definition of a command line.
 //!
 //! **In**: the `clap` command of a stage. **Out**: a folder with `man/*.1`, `completions/` (bash, zsh, fish) and
-//! `<program>.md`. Packages and docs/reference are made from them; no user needs to call it.
+//! `<program>.md`. They are used to build packages and docs/reference, not by users.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use clap::Command;
 use clap_complete::Shell;
 
-/// The hidden subcommand that writes them. It is in no help text.
+/// Name of the hidden subcommand that writes the documents.
 const COMMAND: &str = "documents";
 
-/// Columns of help texts in the reference page, whatever the terminal.
+/// Width of help texts in the reference page, in columns.
 const WIDTH: usize = 100;
 
 /// Returns the folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.

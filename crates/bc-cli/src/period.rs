@@ -1,4 +1,4 @@
-//! Durations from environment variables.
+//! Reads durations from environment variables.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 pub struct RandomStream(ChaCha8Rng);
 
 impl RandomStream {
-    /// Creates the stream for one `purpose` of one `work` at one `position` (epoch, version ...).
+    /// Creates the stream for one `purpose` of one `work` at one `position` (numbers such as epoch and version).
     pub fn new(seed: u64, purpose: &str, work: &str, position: &[u64]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
@@ -21,7 +21,7 @@ impl RandomStream {
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
-    /// 64 random bits.
+    /// Draws 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
@@ -36,14 +36,14 @@ impl RandomStream {
         self.uniform(low.ln(), high.ln()).exp()
     }
 
-    /// Draws a normal number with mean 0 (Box and Muller 1958).
+    /// Draws a normally distributed number with mean 0 and this standard deviation (Box and Muller 1958).
     pub fn normal(&mut self, deviation: f32) -> f32 {
         let u: f32 = 1.0 - self.0.random::<f32>();
         let v: f32 = self.0.random();
         deviation * (-2.0 * u.max(1e-12).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
         self.0.random::<f32>() < p
     }
@@ -53,12 +53,12 @@ impl RandomStream {
         self.0.random_range(low..=high.max(low))
     }
 
-    /// One of `choices`, which must not be empty.
+    /// Draws one of `choices`, which must not be empty.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.random_range(0..choices.len())]
     }
 
-    /// One of `choices`, each with its weight.
+    /// Draws one of `choices`, which are pairs of a value and its weight.
     pub fn weighted<T: Copy>(&mut self, choices: &[(T, f32)]) -> T {
         let mut rest = self.uniform(0.0, choices.iter().map(|choice| choice.1).sum());
         for (value, weight) in choices {

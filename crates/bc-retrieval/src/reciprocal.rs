@@ -1,4 +1,4 @@
-//! Re-ranking of distances by mutual neighbours.
+//! Re-ranks distances by mutual neighbours.
 //!
 //! k-reciprocal encoding (Zhong et al. 2017, "Re-ranking person re-identification with k-reciprocal encoding", sections 3.2 to
 //! 3.5): two recordings are near where their sets of mutual neighbours overlap. It needs no labels, only the collection that is
@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-/// How distances are re-ranked.
+/// Settings of the re-ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reciprocal {
     /// Number of neighbours among which mutual ones are searched for (k1).

@@ -1,4 +1,4 @@
-//! The nearest candidates of a query, and the nearest ones of every group.
+//! Finds the nearest candidates of a query, and the nearest ones of every group of candidates.
 
 use std::cmp::Ordering;
 
@@ -15,7 +15,7 @@ pub struct Neighbour {
     pub distance: f32,
 }
 
-/// The pair of a query and a candidate of one group that are nearest to each other.
+/// The nearest pair of a query and a candidate of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closest {
     /// Row of the query.
@@ -26,7 +26,7 @@ pub struct Closest {
     pub distance: f32,
 }
 
-/// Queries and candidates prepared for products; `None` if there are no queries or no candidates.
+/// Prepares queries and candidates for matrix products; returns `None` if there are no queries or no candidates.
 fn prepared(
     queries: &Vectors<'_>,
     candidates: &Vectors<'_>,
@@ -121,7 +121,7 @@ impl PartialOrd for Neighbour {
 }
 
 impl Ord for Neighbour {
-    /// Nearer ones first, ties in order of the rows.
+    /// Orders by distance, ties by row.
     fn cmp(&self, other: &Self) -> Ordering {
         self.distance.total_cmp(&other.distance).then(self.row.cmp(&other.row))
     }

@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use crate::distances::{Distance, Prepared};
 use crate::{Error, Vectors};
 
-/// Windows of recordings, one row each; the rows of recording `i` are `offsets[i]..offsets[i + 1]`.
+/// The windows of several recordings, one row per window; the rows of recording `i` are `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSets<'a> {
     /// The vectors of all windows, recording after recording.
     pub vectors: Vectors<'a>,
-    /// The first row of each recording and the end of the last one: ascending, from 0 to the number of rows; none is empty.
+    /// The first row of each recording, and the number of rows. Each recording has at least one row.
     pub offsets: &'a [usize],
 }
 
@@ -82,7 +82,7 @@ impl<'a> WindowSearch<'a> {
         })
     }
 
-    /// This search with other sides; [`Sides::Both`] is the default.
+    /// Sets the recordings whose windows must be found in the other one; [`Sides::Both`] is the default.
     #[must_use]
     pub fn sides(self, sides: Sides) -> Self {
         Self { sides, ..self }

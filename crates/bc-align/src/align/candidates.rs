@@ -6,10 +6,10 @@ use super::settings::{COSTS, Settings};
 use crate::chroma::Chroma;
 use crate::qmax::{self, Plot};
 
-/// Factor between neighbouring tempo ratios that are tried. A moment of 3.6 s is then at most 3 % too long, a fraction of a cell.
+/// Factor between consecutive tempo ratios that are tried. A moment of 3.6 s is then at most 3 % too long, a fraction of a cell.
 const TEMPO_STEP: f64 = 1.06;
 
-/// A tempo ratio and a key in which two recordings are compared.
+/// A tempo ratio and a transposition at which two recordings are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// Tempo of the second recording over that of the first.
@@ -19,17 +19,19 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Returns the second recording `b` in the key of `first`, with one cell per cell of `first` at this tempo.
+    /// Returns the second recording `b` transposed to the key of `first` and divided into cells that correspond to those of
+    /// `first` at this tempo ratio.
     pub fn apply(&self, first: &Chroma, b: &Chroma) -> Chroma {
         b.means(first.column_s / self.tempo).transposed(self.transposition)
     }
 
-    /// Semitones that the second recording sounds above the first, -5 to 6.
+    /// Returns by how many semitones the second recording sounds above the first, from -5 to 6.
     pub fn key_shift(&self) -> i32 {
         nearest_shift(-self.transposition)
     }
 
-    /// Candidates in this key at up to `steps` tempi in both directions, in steps of `factor`, the nearest first.
+    /// Returns candidates in the same key whose tempo ratios differ by up to `steps` steps of `factor` in both directions, the
+    /// nearest first.
     pub fn neighbours(&self, factor: f64, steps: i32) -> Vec<Self> {
         let steps = std::iter::once(0).chain((1..=steps).flat_map(|step| [step, -step]));
         steps.map(|step| Self { tempo: self.tempo * factor.powi(step), ..*self }).collect()

@@ -1,13 +1,13 @@
-//! A matrix of bins x columns.
+//! The matrix in which versions are painted.
 
-/// Bins x columns, row-major, lowest bin first.
+/// A matrix of bins x columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// Rows.
+    /// Number of rows.
     pub bins: usize,
-    /// Values of a row.
+    /// Number of values of a row.
     pub columns: usize,
-    /// bins x columns.
+    /// The values, row-major, the lowest bin first.
     pub values: Vec<f32>,
 }
 
@@ -22,7 +22,7 @@ impl Picture {
         &self.values[bin * self.columns..(bin + 1) * self.columns]
     }
 
-    /// Returns the values of a bin, to change.
+    /// Returns the values of a bin for modification.
     pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
         &mut self.values[bin * self.columns..(bin + 1) * self.columns]
     }
