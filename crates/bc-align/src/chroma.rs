@@ -1,37 +1,37 @@
-//! Turns magnitudes into chroma: twelve pitch classes per column, on a uniform time grid (no beats).
+//! Converts magnitudes to chroma: twelve pitch classes per column, on a uniform time grid (not aligned to beats).
 
 use bc_formats::features::CqtSettings;
 
 use crate::Error;
 
-/// Pitch classes of a column; class 0 is that of the transform's lowest bin (C by default).
+/// Number of pitch classes of a column; class 0 is that of the transform's lowest bin (C by default).
 pub const PITCH_CLASSES: usize = 12;
 
-/// Minimum length by which a column is divided when it is scaled to length 1, so that silence stays near zero.
+/// Minimum divisor when a column is scaled to length 1, so that silence stays near zero.
 const MIN_LENGTH: f32 = 1e-6;
 
 /// Compression of magnitudes before octaves are added.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
-    /// None, as in `librosa.feature.chroma_cqt`.
+    /// No compression, as in `librosa.feature.chroma_cqt`.
     Linear,
-    /// Raised to this power.
+    /// Magnitudes are raised to this power.
     Power(f32),
-    /// ln(1 + this times the magnitude over the recording's largest).
+    /// Magnitudes are replaced by ln(1 + factor * magnitude / the recording's largest magnitude), with this factor.
     Log(f32),
 }
 
-/// How bins become pitch classes.
+/// Settings by which bins are folded into pitch classes.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Folding {
     /// Compression of magnitudes.
     pub compression: Compression,
-    /// Share of the two neighbours' magnitudes that is taken from a bin, where a bin is a semitone. The window is Hann and
-    /// Q = 1 / (2^(1/12) - 1) periods long, so a tone's two neighbours lie one bin of the window's own Fourier transform
-    /// away and contain half of it: 0.5 removes that. It is not applied to transforms with more bins per octave.
+    /// Share of the magnitudes of both neighbouring bins that is subtracted from a bin, for transforms with one bin per semitone.
+    /// The window is a Hann window of Q = 1 / (2^(1/12) - 1) periods, so a tone shows with half its magnitude in the two bins next
+    /// to its own; 0.5 removes that. It is not applied to transforms with more bins per octave.
     pub leakage: f32,
-    /// Weights of the octaves, lowest first; further octaves have weight 1. `librosa.feature.chroma_cqt` weights all by 1.
+    /// Weights of the octaves, lowest first; octaves beyond the list have weight 1. `librosa.feature.chroma_cqt` weights all by 1.
     pub octave_weights: Vec<f32>,
 }
 
@@ -51,8 +51,8 @@ pub struct Chroma {
 }
 
 impl Chroma {
-    /// Folds `magnitudes`, bins x `frames`, row-major, of the transform `cqt`. Several bins per semitone are added, those
-    /// nearest to its centre, as in `librosa.filters.cq_to_chroma`.
+    /// Folds `magnitudes` (bins x `frames`, row-major, of the transform `cqt`) into pitch classes. If there are several bins per
+    /// semitone, those nearest to its centre are added, as in `librosa.filters.cq_to_chroma`.
     ///
     /// # Errors
     /// Another number of values, a transform without semitones, magnitudes that are negative or not finite.
@@ -91,13 +91,14 @@ impl Chroma {
         Ok(Self { columns, column_s: cqt.column_seconds() })
     }
 
-    /// Seconds that the columns span.
+    /// Returns the duration of all columns in seconds.
     #[must_use]
     pub fn duration_s(&self) -> f64 {
         self.columns.len() as f64 * self.column_s
     }
 
-    /// Medians over cells of about `seconds`, each scaled to length 1; columns at the end that fill no cell are dropped.
+    /// Computes medians over cells of about `seconds` (a whole number of columns), each scaled to length 1. Columns at the end
+    /// that do not fill a cell are dropped.
     #[must_use]
     pub fn medians(&self, seconds: f64) -> Self {
         let size = (seconds / self.column_s).round().max(1.0) as usize;
@@ -112,8 +113,9 @@ impl Chroma {
         Self { columns, column_s: self.column_s * size as f64 }
     }
 
-    /// Means over cells of exactly `seconds`, each scaled to length 1; columns that belong to two cells are shared by
-    /// time, and cells shorter than a column hold its values. Columns at the end that fill no cell are dropped.
+    /// Computes means over cells of exactly `seconds`, each scaled to length 1. A column that overlaps two cells is divided
+    /// between them by time, and a cell shorter than a column has the column's values. Columns at the end that do not fill a
+    /// cell are dropped.
     #[must_use]
     pub fn means(&self, seconds: f64) -> Self {
         let ratio = seconds / self.column_s;
@@ -131,14 +133,14 @@ impl Chroma {
         Self { columns: (0..count).map(cell).collect(), column_s: seconds }
     }
 
-    /// The first `count` columns, or all where there are fewer.
+    /// Returns the first `count` columns, or all where there are fewer.
     #[must_use]
     pub fn first(mut self, count: usize) -> Self {
         self.columns.truncate(count);
         self
     }
 
-    /// The chroma transposed up by any number of `semitones`.
+    /// Returns the chroma transposed up by any number of `semitones`.
     #[must_use]
     pub fn transposed(&self, semitones: i32) -> Self {
         let by = semitones.rem_euclid(PITCH_CLASSES as i32) as usize;
@@ -147,15 +149,15 @@ impl Chroma {
         moved
     }
 
-    /// Mean column.
+    /// Computes the mean column.
     #[must_use]
     pub fn mean(&self) -> [f32; PITCH_CLASSES] {
         let count = self.columns.len().max(1) as f32;
         std::array::from_fn(|class| self.columns.iter().map(|column| column[class]).sum::<f32>() / count)
     }
 
-    /// The upward shifts of `other` from 0 to 11 semitones, ordered by how similar its mean column is to that of `self`: the
-    /// optimal transposition index (Serrà, Gómez & Herrera 2008) first.
+    /// Returns the upward shifts of `other` from 0 to 11 semitones, ordered by how similar its mean column is to
+    /// that of `self`: the optimal transposition index (Serrà, Gómez & Herrera 2008) first.
     #[must_use]
     pub fn transpositions(&self, other: &Self) -> [i32; PITCH_CLASSES] {
         let (own, theirs) = (self.mean(), other.mean());
@@ -186,7 +188,8 @@ pub(crate) fn unit(mut column: [f32; PITCH_CLASSES]) -> [f32; PITCH_CLASSES] {
     column
 }
 
-/// The median as in NumPy: the mean of the two middle values if their number is even; 0 if there are no values. Reorders the values.
+/// Computes the median as in NumPy: the mean of the two middle values if their number is even; 0 if there are no
+/// values. Reorders the values.
 pub(crate) fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() {

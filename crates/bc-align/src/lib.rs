@@ -28,14 +28,14 @@ pub enum Error {
     /// Magnitudes that are not bins x frames.
     #[error("{values} magnitudes are not {bins} bins x {frames} frames")]
     Shape {
-        /// Numbers given.
+        /// Number of magnitudes that were given.
         values: usize,
         /// Bins of the transform.
         bins: usize,
-        /// Columns given.
+        /// Number of columns that was given.
         frames: usize,
     },
-    /// A transform that has no twelve pitch classes.
+    /// A transform whose bins cannot be folded into twelve pitch classes.
     #[error(
         "chroma needs a multiple of 12 bins per octave and at least one octave, not {bins_per_octave} of {bins} bins"
     )]

@@ -1,15 +1,15 @@
 //! Qmax: the length of the longest local alignment of two recordings, with gaps and changes of tempo (Serrà, Serra & Andrzejak 2009,
 //! section 2.3).
 //!
-//! Both are divided into cells of equal length, the second is transposed to the key in which it is most similar to the first,
-//! and the longest path through their cross recurrence plot is searched for, with steps (1, 1), (2, 1) or (1, 2) and a penalty for every
-//! cell that is not set.
+//! Both recordings are divided into cells of equal length, and the second one is transposed to the key in which it is most similar
+//! to the first. Then the longest path through their cross recurrence plot is found, with steps (1, 1), (2, 1) or (1, 2) and a
+//! penalty for every cell that is not set.
 
 use crate::chroma::{Chroma, PITCH_CLASSES};
 pub(crate) use crate::recurrence::Plot;
 use crate::vectors::wide;
 
-/// The penalties of a path.
+/// Penalties that are subtracted from the length of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Costs {
     /// Cost of the first unset cell of a gap (gamma_o).
@@ -21,15 +21,15 @@ pub(crate) struct Costs {
 }
 
 impl Costs {
-    /// The costs of the paper (section 3.2), where a change of tempo is free.
+    /// The costs of the paper (section 3.2), with free changes of tempo.
     pub const QMAX: Self = Self { gap_opening: 0.5, gap_extension: 0.7, tempo_change: 0.0 };
 
-    /// The steps that lead to a cell, as (rows, columns) back, each with its cost.
+    /// Returns the steps that lead to a cell, each as (rows, columns) to go back and its cost.
     pub fn steps(&self) -> [((usize, usize), f32); 3] {
         [((1, 1), 0.0), ((2, 1), self.tempo_change), ((1, 2), self.tempo_change)]
     }
 
-    /// The penalty of an unset cell after a cell with the value `hit_before` in the plot.
+    /// Returns the penalty of an unset cell after a cell with the value `hit_before` in the plot.
     #[inline(always)]
     pub fn gap(&self, hit_before: f32) -> f32 {
         self.gap_extension - (self.gap_extension - self.gap_opening) * hit_before
@@ -43,7 +43,7 @@ pub struct Settings {
     pub cell_s: f64,
     /// Number of cells of a moment.
     pub depth: usize,
-    /// Share of a row, and of a column, of the plot that counts as near.
+    /// Share of the moments in a row, and in a column, of the plot that count as near.
     pub kappa: f64,
     /// Maximum number of cells of a recording that are compared, from its beginning; it bounds the memory of a pair.
     #[serde(rename = "longest")]
@@ -51,7 +51,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Depth 9 and kappa 0.095 are the paper's (m = 9 of 10, section 3.2). 3,600 cells are half an hour.
+    /// Returns the paper's depth of 9 and kappa of 0.095 (m = 9 of 10, section 3.2), and at most 3,600 cells, half an hour.
     fn default() -> Self {
         Self { cell_s: 0.5, depth: 9, kappa: 0.095, max_cells: 3600 }
     }
@@ -71,27 +71,27 @@ impl Prepared {
     }
 }
 
-/// Qmax divided by the square root of the number of moments of `b` (the paper's normalisation), so that longer recordings are
-/// not more similar to everything; 0 if one of them is shorter than a moment.
+/// Computes Qmax divided by the square root of the number of moments of `b`, the paper's normalisation, so that longer recordings
+/// are not more similar to everything. The result is 0 if a recording is shorter than a moment.
 #[must_use]
 pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
     let b = b.cells.transposed(a.cells.transpositions(&b.cells)[0]);
     cell_similarity(&a.cells.columns, &b.columns, settings)
 }
 
-/// The Qmax similarity of cells that are already in one key, each of length 1.
+/// Computes the Qmax similarity of cells that are already in one key, each of length 1.
 #[must_use]
 pub fn cell_similarity(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
     let Some(plot) = Plot::new(a, b, settings.depth, settings.kappa) else { return 0.0 };
     f64::from(longest(&plot, &Costs::QMAX)) / (plot.columns as f64).sqrt()
 }
 
-/// The greatest value of the recursion.
+/// Computes the greatest value of the recursion: the length of the longest path.
 pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
     recursion(plot, costs, &mut [])
 }
 
-/// The whole matrix of the recursion, rows x columns, for tracing paths back.
+/// Computes the whole matrix of the recursion, rows x columns, for tracing paths back.
 pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
     let mut all = vec![0f32; plot.rows * plot.columns];
     recursion(plot, costs, &mut all);
@@ -113,7 +113,7 @@ wide! {
     }
 }
 
-/// The last rows of the recursion. A row depends only on the two before it, so its cells are computed a vector at a time.
+/// The last rows of the recursion. A row depends only on the two before it, so its cells can be computed with vector instructions.
 struct Scores {
     before: Vec<f32>,
     last: Vec<f32>,
@@ -155,7 +155,7 @@ impl Scores {
     }
 }
 
-/// The maximum as a single instruction, without handling of NaN.
+/// Returns the larger number. NaN is not handled, so that this compiles to a single instruction.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

@@ -1,7 +1,7 @@
-//! The cross recurrence plot of two recordings: which moments of one are among the nearest to each moment of the other.
+//! Computes the cross recurrence plot of two recordings: which moments of one are among the nearest to each moment of the other.
 //!
-//! A moment is `depth` columns in a row (delay embedding). A cell is set if the two moments are mutual neighbours: the
-//! distance is among the nearest share `kappa` of its row and of its column (Serrà et al. 2009, section 2.2).
+//! A moment is `depth` consecutive columns (delay embedding). A cell of the plot is set if the two moments are mutual neighbours:
+//! their distance is among the smallest share `kappa` of its row and of its column (Serrà et al. 2009, section 2.2).
 //!
 //! The squared distance of two moments is the sum of `depth` distances of columns along a diagonal, so no vector of
 //! 12 x depth numbers is ever made. All inner loops run over a row and are compiled for the widest vectors at hand.
@@ -9,27 +9,28 @@
 use crate::chroma::PITCH_CLASSES;
 use crate::vectors::wide;
 
-/// Number of partial sums, so that sums are vectorised.
+/// Number of partial sums in a vectorised loop.
 const LANES: usize = 16;
-/// Maximum number of counts to find a threshold; after that it is found by sorting.
+/// Maximum number of counting passes to find a threshold; after that it is found by selection in a copy.
 const MAX_ATTEMPTS: usize = 24;
 /// Density of the standard normal distribution at its 0.1 quantile.
 const NORMAL_DENSITY: f32 = 0.17;
 
-/// Which moments recur: rows x columns, row-major, 1 where they do and 0 elsewhere.
+/// A cross recurrence plot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plot {
-    /// Moments of the first recording.
+    /// Number of moments of the first recording.
     pub rows: usize,
-    /// Moments of the second.
+    /// Number of moments of the second recording.
     pub columns: usize,
-    /// 32-bit floats instead of bits, because [`crate::qmax`] calculates with them, a vector at a time.
+    /// `rows` x `columns`, row-major: 1 for mutual neighbours and 0 elsewhere. The values are 32-bit floats and not bits, because
+    /// [`crate::qmax`] calculates with them in vector instructions.
     pub hits: Vec<f32>,
 }
 
 impl Plot {
-    /// The plot of two recordings, whose columns have length 1 (or near 0 where they are silent); `None` if one of
-    /// them is shorter than a moment.
+    /// Computes the plot of two recordings, whose columns must have length 1 (or near 0 where they are silent); `None` if a
+    /// recording is shorter than a moment.
     pub fn new(
         a: &[[f32; PITCH_CLASSES]],
         b: &[[f32; PITCH_CLASSES]],
@@ -55,7 +56,7 @@ impl Plot {
 }
 
 wide! {
-    /// Squared distances of moments.
+    /// Writes the squared distances of all pairs of moments to `out` (moments of `a` x moments of `b`).
     fn embedded_distances(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], depth: usize, out: &mut [f32]) {
         let columns = b.len() + 1 - depth;
         // Lanes of columns, each pitch class in a row; the padding at the end is never read.
@@ -91,7 +92,7 @@ wide! {
     }
 }
 
-/// Columns that are processed together.
+/// [`LANES`] columns that are processed together.
 struct Lanes {
     pitches: [[f32; LANES]; PITCH_CLASSES],
     squares: [f32; LANES],
@@ -107,7 +108,7 @@ impl Lanes {
         lanes
     }
 
-    /// Squared distances of the columns from `column`, whose square is `own`.
+    /// Computes the squared distances of the columns from `column`, whose squared length is `own`.
     #[inline(always)]
     fn distances(&self, column: &[f32; PITCH_CLASSES], own: f32) -> [f32; LANES] {
         let mut products = [0f32; LANES];
@@ -126,7 +127,7 @@ fn square(column: &[f32; PITCH_CLASSES]) -> f32 {
 }
 
 wide! {
-    /// Replaces each distance by 1 if it is within both limits, else by 0.
+    /// Replaces each distance by 1 if it is within the limits of its row and its column, else by 0.
     fn mark(distances: &mut [f32], by_row: &[f32], by_column: &[f32]) {
         for (row, own) in distances.chunks_exact_mut(by_column.len()).zip(by_row) {
             for (value, other) in row.iter_mut().zip(by_column) {
@@ -137,7 +138,7 @@ wide! {
 }
 
 wide! {
-    /// For each row of `width` distances, a limit that `rank` + 1 of them do not exceed (more if several are equal).
+    /// Computes for each row of `width` distances a limit that `rank` + 1 of them do not exceed (more if several are equal).
     fn limits(distances: &[f32], width: usize, rank: usize) -> Vec<f32> {
         let rank = rank.min(width - 1);
         let mut scratch = vec![0u32; width];
@@ -157,8 +158,8 @@ wide! {
     }
 }
 
-/// A limit that exactly `count` of the values do not exceed, found by counting: no value is moved, so that a vector of them is
-/// compared at a time. `None` if that takes too long, for example if values are equal.
+/// Finds a limit that exactly `count` of the values do not exceed, by interpolation between limits whose values were counted:
+/// counting is vectorised, as no values are moved. `None` if that takes too long, for example if values are equal.
 #[inline(always)]
 fn limit(values: &[f32], count: usize, guess: Option<f32>) -> Option<f32> {
     let (chunks, rest) = values.as_chunks::<LANES>();

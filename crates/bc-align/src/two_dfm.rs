@@ -1,4 +1,4 @@
-//! The 2-D Fourier magnitude of chroma: one vector per recording, the same in every key.
+//! Computes the 2-D Fourier magnitude of chroma: one vector per recording, which does not depend on the key.
 //!
 //! The magnitude of a patch's 2-D Fourier transform depends neither on the position of a pattern in the patch nor on its key;
 //! the median over all patches represents the recording (Bertin-Mahieux & Ellis 2012, sections 3.1 to 3.3,
@@ -10,14 +10,14 @@ use rustfft::num_complex::Complex32;
 
 use crate::chroma::{Chroma, PITCH_CLASSES, median, unit};
 
-/// How the vector is made.
+/// Settings of the vector.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
     /// Length of a cell in seconds; a cell is the median of its columns.
     pub cell_s: f64,
     /// Number of cells of a patch.
     pub width: usize,
-    /// Exponent of the values of a cell that is scaled to length 1: louder pitch classes count more.
+    /// Exponent to which the values of a cell of length 1 are raised: above 1, louder pitch classes count more.
     pub power: f32,
     /// Whether the DC coefficient is kept. It measures the density of the chroma, not its
     /// pattern, and outweighs the others.
@@ -25,20 +25,20 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Patches of 75 cells and the power 1.96 are the paper's (section 3.3).
+    /// Returns the paper's patches of 75 cells and power of 1.96 (section 3.3).
     fn default() -> Self {
         Self { cell_s: 0.3, width: 75, power: 1.96, keep_dc: false }
     }
 }
 
-/// The vector of a recording: 12 x `width`, row-major (pitch frequency, then time frequency, in the order of a
-/// Fourier transform), of length 1; zeros for silence. A recording shorter than a patch is followed by silence.
+/// Computes the vector of a recording: 12 x `width`, row-major (pitch frequency, then time frequency, in the order of a
+/// Fourier transform), of length 1; zeros for silence. A recording shorter than a patch is padded with silence.
 #[must_use]
 pub fn vector(chroma: &Chroma, settings: &Settings) -> Vec<f32> {
     vector_of_cells(&chroma.medians(settings.cell_s).columns, settings)
 }
 
-/// As [`vector`], for existing cells.
+/// Computes the vector like [`vector`], from cells.
 #[must_use]
 pub fn vector_of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32> {
     let width = settings.width.max(1);
@@ -115,8 +115,8 @@ impl Transform {
     }
 }
 
-/// Similarities of all pairs of a set, n x n, row-major: cosines after the set's mean vector is subtracted, because
-/// the common part of all recordings does not distinguish them.
+/// Computes the similarities of all pairs of vectors, n x n, row-major: cosines after the mean vector is subtracted, because
+/// what all recordings have in common does not distinguish them.
 #[must_use]
 pub fn similarities(vectors: &[Vec<f32>]) -> Vec<f32> {
     let dim = vectors.first().map_or(0, Vec::len);

@@ -1,7 +1,7 @@
-//! Functions that are also compiled for wider vectors; the variant is chosen at run time, if the CPU supports it.
+//! Declares functions that are also compiled for wider vectors and chosen at run time, if the CPU supports them.
 
-/// Declares a function whose body is also compiled for 256-bit vectors. Functions that it calls must be
-/// `#[inline(always)]`, or they are not. No fused multiplications: sums are the same on every machine.
+/// Declares a function whose body is also compiled for 256-bit vectors. Functions that it calls must be `#[inline(always)]`,
+/// otherwise they are compiled without. There are no fused multiplications, so that sums are the same on every machine.
 macro_rules! wide {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*

@@ -1,8 +1,8 @@
-//! Keeps one bad file from stopping a run of a hundred thousand: its time is bounded, and
-//! a panic on its bytes is an error of that file.
+//! Prevents one bad file from stopping a run of a hundred thousand files: the time for it is limited, and a panic on its bytes
+//! becomes an error of that file.
 //!
-//! Time is checked between packets ([`Deadline::check`]) and at every read of the file ([`Timed`]), so also while a
-//! parser searches damaged bytes for a beginning. A loop that does neither is abandoned in its thread ([`watched`]).
+//! Time is checked between packets ([`Deadline::check`]) and at every read of the file ([`Timed`]), and so also while a
+//! parser searches damaged bytes for a beginning. A loop without either is abandoned in its thread ([`watched`]).
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,7 +16,7 @@ use symphonia::core::io::MediaSource;
 
 use crate::decode::DecodeError;
 
-/// Time that a thread gets after its deadline to notice it.
+/// Time after its deadline that a thread has to notice it.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The moment at which the time for a file is over.
@@ -27,12 +27,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `limit_s` seconds from now.
+    /// Returns a deadline `limit_s` seconds from now.
     pub fn after(limit_s: f64) -> Self {
         Self { started: Instant::now(), limit_s }
     }
 
-    /// [`DecodeError::TooSlow`] once the time is over.
+    /// Returns the error [`DecodeError::TooSlow`] once the time is over.
     pub fn check(&self) -> Result<(), DecodeError> {
         if self.started.elapsed().as_secs_f64() > self.limit_s {
             return Err(DecodeError::TooSlow { limit_s: self.limit_s });
@@ -41,7 +41,7 @@ impl Deadline {
     }
 }
 
-/// A file that cannot be read beyond a deadline.
+/// A file whose reads fail after a deadline.
 pub(crate) struct Timed {
     pub file: File,
     pub length: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
-    /// Bytes for `buffer`; none before the end of the file are an error.
+    /// Reads into `buffer`; it is an error if no bytes come before the end of the file.
     fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.file.read(buffer) {
@@ -95,8 +95,8 @@ impl MediaSource for Timed {
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
-    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders report such errors
-    /// in their own words, or take them for the end of the audio; work on a file is done in one thread.
+    /// The first I/O error of a [`Timed`] file since [`guarded`] began. Parsers and decoders report such errors in their own
+    /// words, or take them for the end of the audio. It is kept per thread, because a file is processed in one thread.
     static FAULT: Cell<Option<io::Error>> = const { Cell::new(None) };
 }
 
@@ -113,8 +113,8 @@ fn note(error: &io::Error) {
     FAULT.set(Some(first.unwrap_or(copy)));
 }
 
-/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed. If the file could not be read
-/// meanwhile, that error is the result, whatever the decoder returned: nothing is known about the file then.
+/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed. If a read of the file failed meanwhile, the
+/// result is that error, whatever the decoder returned, because then nothing is known about the file's content.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -143,11 +143,11 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Resul
     })
 }
 
-/// Runs `work` in a separate thread and waits for it no longer than `limit_s` and a few
-/// seconds. Work that then still runs is abandoned (it ends with the process).
+/// Runs `work` in a separate thread, and waits for it at most `limit_s` and a few more seconds. Work that still runs then is
+/// abandoned (it ends with the process).
 ///
 /// # Errors
-/// Those of `work`, and [`DecodeError::TooSlow`].
+/// The errors of `work`, and [`DecodeError::TooSlow`].
 pub fn watched<T: Send + 'static>(
     limit_s: f64,
     work: impl FnOnce() -> Result<T, DecodeError> + Send + 'static,

@@ -1,11 +1,12 @@
-//! An audio file as blocks of mono samples.
+//! Decodes an audio file to blocks of mono samples.
 //!
 //! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. The kind of
 //! file is recognised by its content; the extension is only a hint. A frame (packet) that does not decode
 //! is counted and skipped, as players do; a stream that cannot continue is an error. The caller decides how much may fail
 //! ([`Frames::error_share`]).
 //!
-//! MP3 is framed and decoded by [`bc_mp3`], at half its rate where the caller's [`Need`](crate::need::Need) allows, everything else by symphonia.
+//! MP3 is framed and decoded by [`bc_mp3`] (at half its rate if the caller's [`Need`](crate::need::Need) allows it), Opus by
+//! [`bc_opus`], and everything else by symphonia.
 
 mod container;
 mod error;
@@ -35,7 +36,7 @@ pub use stream::{Header, Reading};
 /// resampler's memory grows with it.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// Junk that may come before an MP3's first frame, in bytes.
+/// Maximum number of other bytes before the first frame of an MP3 file.
 const MOST_JUNK: u64 = 4 << 20;
 
 enum Source {
@@ -58,8 +59,8 @@ impl Decoder {
     /// Opens a file and decodes its first frame, which determines rate and channels.
     ///
     /// # Errors
-    /// A file that is no audio of a known kind, that holds none, or that takes beyond `deadline`,
-    /// which holds for the blocks that follow, too.
+    /// A file that is no audio of a known kind, that holds no audio, or that takes longer than `deadline`, which also applies to
+    /// the blocks that follow.
     pub fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<Self, DecodeError> {
         let (source, header) = open(path, deadline, reading)?;
         let mut opened = Self {
@@ -81,12 +82,12 @@ impl Decoder {
         Ok(opened)
     }
 
-    /// Rate, channels, codec.
+    /// Returns rate, channels and codec.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Samples per second of blocks: those of the header or half of them.
+    /// Returns the sample rate of the blocks: that of the header, or half of it.
     pub fn block_rate(&self) -> u32 {
         match &self.source {
             Source::Mp3(file) if file.is_halved() => self.header.sample_rate / 2,
@@ -94,7 +95,7 @@ impl Decoder {
         }
     }
 
-    /// Samples so far, per channel and at the file's rate.
+    /// Returns the number of samples so far, per channel and at the file's rate.
     fn samples(&self) -> u64 {
         match &self.source {
             Source::Mp3(file) => file.samples(),
@@ -102,17 +103,17 @@ impl Decoder {
         }
     }
 
-    /// Length of what was decoded, in seconds.
+    /// Returns the length of what was decoded, in seconds.
     pub fn decoded_s(&self) -> f64 {
         self.samples() as f64 / f64::from(self.header.sample_rate.max(1))
     }
 
-    /// How many frames decoded so far, and how many were skipped because they do not.
+    /// Returns how many frames decoded so far, and how many were skipped because they do not.
     pub fn frames(&self) -> Frames {
         self.frames
     }
 
-    /// The next block of mono samples (the mean of the channels), which is not empty; `None` at the end.
+    /// Decodes the next block of mono samples (the mean of the channels), which is not empty; `None` at the end.
     ///
     /// # Errors
     /// A stream that cannot continue, a file that can no longer be read, a deadline that is over.
@@ -123,7 +124,7 @@ impl Decoder {
         Ok(Some(&self.mono))
     }
 
-    /// Goes to the next samples; false at the end.
+    /// Decodes the next samples to `self.mono`; false at the end.
     fn advance(&mut self) -> Result<bool, DecodeError> {
         while !self.ended {
             let piece = match &mut self.source {

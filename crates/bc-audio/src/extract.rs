@@ -1,4 +1,4 @@
-//! A file's pooled CQT magnitude, with bounded memory whatever its length.
+//! Computes the pooled CQT magnitude of a file. Apart from the result, memory does not depend on its length.
 
 use std::path::Path;
 
@@ -14,18 +14,18 @@ use crate::resample::Resample;
 /// Limits on the time and length of a file and on its errors, and the decoder for MP3.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Longest audio in seconds.
+    /// Maximum length of the audio, in seconds.
     pub longest_s: f64,
-    /// Longest time that the file may take, in seconds.
+    /// Maximum time for decoding the file, in seconds.
     pub decode_timeout_s: f64,
-    /// Largest share of frames that may fail to decode.
+    /// Maximum share of frames that do not decode.
     pub max_error_share: f64,
     /// Which decoder decodes MP3.
     pub mp3: Mp3Decoder,
 }
 
 impl Limits {
-    /// The limits that `[features]` sets.
+    /// Returns the limits that `[features]` sets.
     pub fn of(config: &FeaturesConfig) -> Self {
         Self {
             longest_s: config.longest_s,
@@ -37,7 +37,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Those of an empty `[features]`.
+    /// Returns the limits of an empty `[features]`.
     fn default() -> Self {
         Self::of(&FeaturesConfig::default())
     }
@@ -46,9 +46,9 @@ impl Default for Limits {
 /// The features of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features<T = f16> {
-    /// bins x frames, row-major, lowest bin first.
+    /// Magnitudes, bins x frames, row-major, lowest bin first.
     pub magnitude: Vec<T>,
-    /// Pooled columns.
+    /// Number of pooled columns.
     pub frames: usize,
     /// Decoded length in seconds.
     pub duration_s: f64,
@@ -58,11 +58,11 @@ pub struct Features<T = f16> {
     pub file_frames: Frames,
 }
 
-/// Extracts features; holds the plans of the transform, which its clones share.
+/// Extracts features. It holds the plans of the transform, which clones share.
 #[derive(Clone)]
 pub struct Extractor {
     plan: CqtPlan,
-    /// The plan for twice the rate, the rate of most files: they need no resampling.
+    /// The plan for twice the configured rate, which most files have: they need no resampling.
     twice: CqtPlan,
     limits: Limits,
 }
@@ -74,12 +74,12 @@ impl Extractor {
         Self { twice: plan.oversampled(2), plan, limits }
     }
 
-    /// The settings it was planned for.
+    /// Returns the settings it was planned for.
     pub fn settings(&self) -> &CqtSettings {
         self.plan.settings()
     }
 
-    /// The limits of a file.
+    /// Returns the limits of a file.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -87,12 +87,12 @@ impl Extractor {
     /// Decodes, mixes, resamples, transforms and pools a file.
     ///
     /// # Errors
-    /// What is wrong with the file, a decoder's panic or endless loop included.
+    /// A file that does not decode, including a panic or an endless loop of a decoder; limits that are exceeded.
     pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
         self.within_deadline(path)
     }
 
-    /// The features of a file like [`Self::file`], with magnitudes of 32 bits.
+    /// Computes the features of a file like [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
         self.within_deadline(path)
     }
@@ -146,15 +146,15 @@ impl Extractor {
         })
     }
 
-    /// The plan for signals of `rate`, and the resampler to the plan's rate.
+    /// Returns the plan for signals of `rate`, and the resampler to the plan's rate.
     fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
         let target = self.settings().sample_rate;
         let (plan, taken) = if rate == 2 * target { (&self.twice, rate) } else { (&self.plan, target) };
         Ok((plan, Resample::new(rate, taken)?))
     }
 
-    /// The pooled magnitude, in 32 bits, of mono samples at `rate`, as [`Self::file_exact`] has it of a file that decodes to
-    /// them: bins x frames, row-major, and the number of frames.
+    /// Computes the pooled magnitude, in 32 bits, of mono samples at `rate`, as [`Self::file_exact`] has it of a
+    /// file that decodes to them: bins x frames, row-major, and the number of frames.
     ///
     /// # Errors
     /// A rate that the resampler refuses.
@@ -175,7 +175,7 @@ impl Extractor {
         Ok(pooled.finish())
     }
 
-    /// The pooled magnitude of samples that are already mono and at the configured rate:
+    /// Computes the pooled magnitude of samples that are already mono and at the configured rate:
     /// bins x frames, row-major, and the number of frames.
     pub fn samples(&self, samples: &[f32]) -> (Vec<f16>, usize) {
         let mut stream = CqtStream::new(&self.plan);
@@ -186,7 +186,7 @@ impl Extractor {
     }
 }
 
-/// A magnitude as it is stored.
+/// A type in which magnitudes are stored.
 trait Stored: Copy + Send + 'static {
     fn of(value: f32) -> Self;
 }
@@ -204,7 +204,7 @@ impl Stored for f32 {
     }
 }
 
-/// Means over `pool` frames, kept column after column until the number of columns is known.
+/// The means over `pool` frames, collected column after column until the number of columns is known.
 struct Pooled<T> {
     bins: usize,
     pool: usize,

@@ -1,4 +1,4 @@
-//! Inspects a file, without extracting features.
+//! Inspects a file without extracting features.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::extract::Limits;
 /// The result of one pass over a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// Rate, channels, codec, and the length that the header declares, if it does.
+    /// Rate, channels, codec, and the length that the header declares, if any.
     pub header: Header,
     /// Decoded length in seconds; the declared one after [`headers`].
     pub duration_s: Option<f64>,

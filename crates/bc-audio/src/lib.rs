@@ -1,4 +1,4 @@
-//! From an audio file to a pooled constant-Q magnitude.
+//! Computes the pooled constant-Q magnitude of an audio file.
 //!
 //! **In**: a path. **Out**: [`Features`], the 16-bit magnitudes of the configured
 //! transform, or a [`DecodeError`] that says what is wrong with the file. Everything is
@@ -8,8 +8,8 @@
 //! MP3 is decoded by [`bc_mp3`], which computes only the channel and the bands that are used (decoding was two thirds of the
 //! time, and no library leaves them out), Opus by [`bc_opus`], everything else by symphonia.
 //!
-//! It is a separate crate because three stages need it: features are extracted with it, the
-//! index is verified with it, and a search begins with it.
+//! It is a crate of its own because three programs need it: bc-features extracts features with it, bc-download-index verifies
+//! files with it, and bc-search embeds queries with it.
 
 use bc_formats::config::Mp3Decoder;
 
@@ -27,11 +27,12 @@ pub use cut_off::CutOff;
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};
 
-/// Version of the magnitudes: raised with every change of decoding, resampling, transform or pooling that changes
-/// them. Feature files carry it, and files of two versions are not used together.
+/// Version of the extractor: raised with every change of decoding, resampling, transform or pooling that changes magnitudes.
+/// Feature files record it, and files of two versions are not used together.
 pub const EXTRACTOR: &str = "bc-audio 2";
 
-/// [`EXTRACTOR`], and which decoder decodes MP3 if that is not [`bc_mp3`]: the results differ in the last bits, and for damaged files.
+/// Returns [`EXTRACTOR`], with the name of the MP3 decoder if that is not [`bc_mp3`]: results of another decoder differ in the last
+/// bits, and for damaged files.
 pub fn extractor(mp3: Mp3Decoder) -> String {
     match mp3 {
         Mp3Decoder::Own => EXTRACTOR.to_owned(),
@@ -54,8 +55,8 @@ const UNREAD_EXTENSIONS: [&str; 48] = [
     "flv", "mpg", "mpeg", "vob",
 ];
 
-/// The extension of a file that is passed over although it is audio or video, with a dot and in lower case; for audio without any
-/// extension, "no extension". `None` for all other files.
+/// Returns the extension of a file that is passed over although it is audio or video, with a dot and in lower case;
+/// for audio without any extension, "no extension". `None` for all other files.
 pub fn unread_kind(path: &std::path::Path) -> Option<String> {
     if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
         return None;
@@ -70,7 +71,7 @@ pub fn unread_kind(path: &std::path::Path) -> Option<String> {
     }
 }
 
-/// Whether a file's name has an extension of audio.
+/// Returns whether a file's name has an extension of audio.
 pub fn is_audio(path: &std::path::Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))

@@ -10,7 +10,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// Whether half of `sample_rate` is sufficient.
+    /// Returns whether half of `sample_rate` is sufficient.
     pub(crate) fn is_met_by_half(&self, sample_rate: u32) -> bool {
         let right_to = f64::from(sample_rate) * bc_mp3::HALF_RATE_PASSBAND;
         sample_rate / 2 >= self.sample_rate && self.highest_hz <= right_to

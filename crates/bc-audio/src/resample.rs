@@ -1,4 +1,4 @@
-//! To the configured rate, block by block.
+//! Resamples to the configured rate, block by block.
 //!
 //! rubato's synchronous FFT resampler: exact rational ratios and linear phase. Its delay is
 //! removed, so that sample n of the output has the time of sample `n * in / out`.
@@ -6,11 +6,11 @@
 use audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 
-/// Input samples per call, at least; with one sub-chunk this is also the length of the anti-aliasing filter.
+/// Minimum number of input samples per call, which is also the length of the anti-aliasing filter.
 const CHUNK: usize = 4096;
 
-/// The chunk for a pair of rates. The filter's delay is half a chunk: an even number of the
-/// smallest exact ratio makes that a whole number of output samples, so that it can be taken away.
+/// Returns the number of input samples per call for a pair of rates. The filter's delay is half of that: an even multiple of the
+/// smallest exact ratio makes the delay a whole number of output samples, so that it can be removed.
 fn chunk(from: u32, to: u32) -> usize {
     let (mut a, mut b) = (from, to);
     while b > 0 {
@@ -21,11 +21,11 @@ fn chunk(from: u32, to: u32) -> usize {
 
 /// Converts a stream of samples to another rate.
 pub struct Resample {
-    /// `None` where the rates are equal.
+    /// `None` if the rates are equal.
     resampler: Option<Fft<f32>>,
     pending: Vec<f32>,
     output: Vec<f32>,
-    /// Output samples still to be dropped: the filter's delay.
+    /// Number of output samples that are still to be dropped, because of the filter's delay.
     delay: usize,
     ratio: (u64, u64),
     taken: u64,
@@ -33,7 +33,7 @@ pub struct Resample {
 }
 
 impl Resample {
-    /// A stream from `from` Hz to `to` Hz.
+    /// Creates a stream from `from` Hz to `to` Hz.
     ///
     /// # Errors
     /// A rate of zero, or a ratio that the resampler refuses.
@@ -63,7 +63,7 @@ impl Resample {
         })
     }
 
-    /// Adds samples and passes on the output that is complete.
+    /// Adds samples, and calls `take` with the output that is complete.
     pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32])) -> Result<(), String> {
         self.taken += samples.len() as u64;
         if self.resampler.is_none() {
@@ -84,7 +84,7 @@ impl Resample {
         Ok(())
     }
 
-    /// Ends the stream: in all, `ceil(samples * to / from)` samples have been passed on.
+    /// Ends the stream and passes on the remaining output: in total `ceil(samples * to / from)` samples.
     pub fn finish(mut self, take: &mut impl FnMut(&[f32])) -> Result<(), String> {
         if self.resampler.is_none() {
             return Ok(());

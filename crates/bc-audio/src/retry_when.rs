@@ -5,7 +5,8 @@ use bc_formats::retry::{self, RetryWhen};
 use crate::decode::DecodeError;
 
 impl DecodeError {
-    /// When it makes sense to try again: soon or later if the machine was at fault, never if the file's bytes are.
+    /// Returns when it makes sense to try again: in this run or the next one if the machine was at fault, never if the bytes of
+    /// the file are.
     pub fn retry_when(&self) -> RetryWhen {
         match self {
             Self::Unreadable(error) => retry::retry_when(error),

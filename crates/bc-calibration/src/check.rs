@@ -1,4 +1,4 @@
-//! How accurate a calibration is on versions that it was not fitted on.
+//! Measures how accurate a calibration is on versions that it was not fitted on.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,17 @@ use crate::sizes::SizeQuery;
 use crate::versions::{PairCounts, Versions};
 use crate::{Calibration, EVEN_ODDS, EXACT_COPY};
 
-/// The probabilities in the rows of the tables.
+/// The threshold probabilities, one per row of the tables.
 const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
-/// Rows of the reliability table.
+/// Number of ranges of probabilities in the reliability table.
 const ROWS: usize = 10;
 
 /// The effect of accepting pairs whose probability is at least a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// The probability at even odds.
+    /// The threshold: a probability at even odds.
     pub probability: f64,
-    /// The cosine that has it.
+    /// The cosine that has this probability.
     pub score: f64,
     /// Share of the accepted pairs that are of one work, over all pairs of the split.
     pub precision: f64,
@@ -31,7 +31,7 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// Score and precision as text: a cosine is at most 1, and if nothing is accepted there is no precision.
+    /// Formats score and precision for a table; a score above 1, which no cosine has, and an undefined precision are shown as such.
     #[must_use]
     pub fn cells(&self) -> [String; 2] {
         let score = if self.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", self.score) };
@@ -41,12 +41,12 @@ impl Threshold {
     }
 }
 
-/// Pairs with nearly the same probability.
+/// A row of the reliability table: pairs whose probabilities are in one range.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
-    /// Lower bound.
+    /// Lower bound of the range.
     pub from: f64,
-    /// Upper bound.
+    /// Upper bound of the range.
     pub to: f64,
     /// Mean predicted probability of the pairs at even odds (`said` in the file).
     #[serde(rename = "said")]
@@ -56,50 +56,62 @@ pub struct ReliabilityBin {
     pub observed: f64,
     /// Number of pairs.
     pub pairs: usize,
-    /// The pairs' share of all weight.
+    /// Weight of the pairs as a share of the weight of all pairs.
     pub weight: f64,
 }
 
 /// The results of a search when the first work is accepted at or above a probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
-    /// The probability, at even odds that the index has the work.
+    /// The threshold, a probability with a prior of one half that the index has the work.
     pub probability: f64,
-    /// With the work in the index: it was accepted.
+    /// Share of queries whose work is in the index and was accepted.
     pub right: f64,
-    /// With the work in the index: another was accepted.
+    /// Share of queries whose work is in the index, but for which another work was accepted.
     pub wrong: f64,
-    /// With the work in the index: none was accepted.
+    /// Share of queries whose work is in the index, but for which no work was accepted.
     pub missed: f64,
-    /// Without the work in the index: another was accepted.
+    /// Share of queries whose work is not in the index, but for which a work was accepted.
     pub accepted_without: f64,
 }
 
-/// Probabilities of pairs.
+/// The probabilities of pairs, weighted so that each kind of pair has one half of all weight.
 pub(super) struct Scores {
-    /// Probability, whether of one work, weight.
-    points: Vec<(f64, bool, f64)>,
+    pairs: Vec<WeightedPair>,
+}
+
+struct WeightedPair {
+    probability: f64,
+    same_work: bool,
+    weight: f64,
 }
 
 impl Scores {
     /// Computes the probabilities of pairs of one clique (`same`) and of two (`other`) from their spread scores.
     pub fn new(same: &[f64], other: &[f64], line: &Curve) -> Self {
-        let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
+        let pairs_of_kind = |scores: &[f64], same_work: bool| -> Vec<WeightedPair> {
             let weight = 0.5 / scores.len().max(1) as f64;
-            scores.iter().map(|score| (line.probability(*score, EVEN_ODDS), one, weight)).collect()
+            let pair = |score: &f64| WeightedPair {
+                probability: line.probability(*score, EVEN_ODDS),
+                same_work,
+                weight,
+            };
+            scores.iter().map(pair).collect()
         };
-        let mut points = class(same, true);
-        points.extend(class(other, false));
-        Self { points }
+        let mut pairs = pairs_of_kind(same, true);
+        pairs.extend(pairs_of_kind(other, false));
+        Self { pairs }
     }
 
-    /// One row per threshold probability. `all` counts the pairs of the whole split, of which these may be a sample.
+    /// Computes one row per threshold probability. `all` counts the pairs of the whole split, of which these may be a sample.
     pub fn thresholds(&self, line: &Curve, all: PairCounts) -> Vec<Threshold> {
-        let count = |one: bool, threshold: f64| {
-            self.points.iter().filter(|point| point.1 == one && point.0 >= threshold).count() as f64
+        let count = |same_work: bool, threshold: f64| {
+            let accepted =
+                |pair: &&WeightedPair| pair.same_work == same_work && pair.probability >= threshold;
+            self.pairs.iter().filter(accepted).count() as f64
         };
         let rows = PROBABILITIES.iter().map(|&probability| {
-            let share = |one: bool| count(one, probability) / count(one, 0.0);
+            let share = |same_work: bool| count(same_work, probability) / count(same_work, 0.0);
             let (recall, false_alarms) = (share(true), share(false));
             Threshold {
                 probability,
@@ -112,20 +124,20 @@ impl Scores {
         rows.collect()
     }
 
-    /// One row per range of probabilities that holds a pair.
+    /// Computes one row per range of probabilities that holds a pair.
     pub fn reliability(&self) -> Vec<ReliabilityBin> {
         let row_of = |probability: f64| ((probability * ROWS as f64) as usize).min(ROWS - 1);
         let rows = (0..ROWS).filter_map(|row| {
-            let inside: Vec<_> = self.points.iter().filter(|point| row_of(point.0) == row).collect();
-            let weight: f64 = inside.iter().map(|point| point.2).sum();
-            let mean = |value: &dyn Fn(&(f64, bool, f64)) -> f64| {
-                inside.iter().map(|point| point.2 * value(point)).sum::<f64>() / weight
+            let inside: Vec<_> = self.pairs.iter().filter(|pair| row_of(pair.probability) == row).collect();
+            let weight: f64 = inside.iter().map(|pair| pair.weight).sum();
+            let mean = |value: &dyn Fn(&WeightedPair) -> f64| {
+                inside.iter().map(|pair| pair.weight * value(pair)).sum::<f64>() / weight
             };
             (!inside.is_empty()).then(|| ReliabilityBin {
                 from: row as f64 / ROWS as f64,
                 to: (row + 1) as f64 / ROWS as f64,
-                predicted: mean(&|point| point.0),
-                observed: mean(&|point| f64::from(u8::from(point.1))),
+                predicted: mean(&|pair| pair.probability),
+                observed: mean(&|pair| f64::from(u8::from(pair.same_work))),
                 pairs: inside.len(),
                 weight,
             })
@@ -134,12 +146,12 @@ impl Scores {
     }
 }
 
-/// Weighted mean difference of the predicted and the observed probabilities.
+/// Computes the weighted mean absolute difference of predicted and observed probabilities (the calibration error).
 pub(super) fn error(rows: &[ReliabilityBin]) -> f64 {
     rows.iter().map(|row| row.weight * (row.predicted - row.observed).abs()).sum()
 }
 
-/// Cohort-normalised scores of the pairs of one clique and of two; empty where cohorts are too small.
+/// Computes the cohort-normalised scores of the pairs of one clique and of the pairs of two; both are empty if cohorts are too small.
 pub(super) fn normalised_scores(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut same, mut other) = (Vec::new(), Vec::new());
     each_query(versions, |query, scores, cohort| {
@@ -164,8 +176,8 @@ fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Optio
     })
 }
 
-/// The log-likelihood ratios of the versions that have another version of their work: with their own work,
-/// and of all of them with other works.
+/// Computes log-likelihood ratios of the versions that have another version of their work: one query per version with the ratios
+/// of its own work, and the ratios of all of them with other works.
 pub(super) fn size_queries(
     versions: &Versions<'_>,
     calibration: &Calibration,
@@ -190,9 +202,16 @@ pub(super) fn size_queries(
     Ok((queries, others))
 }
 
-/// Every version that has another version of its work is a query twice: with its work in the index and without.
+/// The most probable work of one search.
+struct BestWork {
+    probability: f64,
+    is_query_work: bool,
+}
+
+/// Computes the answers of a search for each threshold. Every version that has another version of its work is a query twice:
+/// with its work in the index and without.
 pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Result<Vec<Answers>> {
-    // The accepted probability, and whether it was the right work; with and without the work.
+    // The best works of searches with and without the query's work in the index.
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let cliques = versions.clique_count();
     each_query(versions, |query, scores, cohort| {
@@ -206,28 +225,29 @@ pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Res
         if works[own].ratios.is_empty() {
             return;
         }
-        let add_best = |results: &mut Vec<(f64, bool)>, without: Option<usize>| {
+        let add_best = |results: &mut Vec<BestWork>, left_out: Option<usize>| {
             let present: Vec<usize> = (0..works.len())
-                .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
+                .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != left_out)
                 .collect();
             let evidence: Vec<Evidence> = present.iter().map(|work| works[*work].clone()).collect();
             let probabilities =
                 posterior(&evidence, UnexaminedWorks::default(), EVEN_ODDS).works.into_iter().zip(present);
             let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
-            results.extend(best.map(|(probability, work)| (probability, work == own)));
+            results
+                .extend(best.map(|(probability, work)| BestWork { probability, is_query_work: work == own }));
         };
         add_best(&mut with, None);
         add_best(&mut without, Some(own));
     })?;
-    let share = |results: &[(f64, bool)], test: &dyn Fn(&(f64, bool)) -> bool| {
-        results.iter().filter(|answer| test(answer)).count() as f64 / results.len().max(1) as f64
+    let share = |results: &[BestWork], test: &dyn Fn(&BestWork) -> bool| {
+        results.iter().filter(|best| test(best)).count() as f64 / results.len().max(1) as f64
     };
     let rows = PROBABILITIES.iter().map(|&threshold| Answers {
         probability: threshold,
-        right: share(&with, &|answer| answer.0 >= threshold && answer.1),
-        wrong: share(&with, &|answer| answer.0 >= threshold && !answer.1),
-        missed: share(&with, &|answer| answer.0 < threshold),
-        accepted_without: share(&without, &|answer| answer.0 >= threshold),
+        right: share(&with, &|best| best.probability >= threshold && best.is_query_work),
+        wrong: share(&with, &|best| best.probability >= threshold && !best.is_query_work),
+        missed: share(&with, &|best| best.probability < threshold),
+        accepted_without: share(&without, &|best| best.probability >= threshold),
     });
     Ok(rows.collect())
 }

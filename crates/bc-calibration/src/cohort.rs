@@ -11,28 +11,29 @@ use serde::{Deserialize, Serialize};
 
 /// The largest transformed score: a cosine as near to 1 as 32-bit vectors allow.
 pub const MAX_SPREAD: f64 = 8.0;
-/// Minimum number of scores of a cohort.
+/// Minimum number of scores in a cohort.
 pub const MIN_COHORT: usize = 50;
 /// Distance of the quartiles of a standard normal distribution.
 const QUARTILES: f64 = 1.349;
 
-/// Fisher's z of a cosine, clamped to the range from -[`MAX_SPREAD`] to [`MAX_SPREAD`].
+/// Computes Fisher's z of a cosine (the *spread score*), clamped to the range from -[`MAX_SPREAD`] to [`MAX_SPREAD`].
 #[must_use]
 pub fn spread(score: f64) -> f64 {
     score.clamp(-1.0, 1.0).atanh().clamp(-MAX_SPREAD, MAX_SPREAD)
 }
 
-/// Centre and width of the spread scores of one query with works that are not its own.
+/// Centre and width of the spread scores of one query with recordings of other works.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cohort {
-    /// Median.
+    /// Median of the scores.
     pub centre: f64,
     /// Distance of the quartiles, scaled to the standard deviation of a normal distribution.
     pub width: f64,
 }
 
 impl Cohort {
-    /// The cohort of a query's cosines with recordings, most of which are of other works; `None` for fewer than [`MIN_COHORT`].
+    /// Creates the cohort of a query's cosines with recordings, most of which are of other works; `None` for fewer
+    /// than [`MIN_COHORT`].
     #[must_use]
     pub fn from_scores(scores: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut spread: Vec<f64> = scores.into_iter().map(spread).collect();
@@ -45,7 +46,7 @@ impl Cohort {
         Some(Self { centre: at(0.5), width })
     }
 
-    /// The standardised score of a cosine: its distance from the centre in widths.
+    /// Returns the standardised score of a cosine: its distance from the centre in widths.
     #[must_use]
     pub fn standard(&self, score: f64) -> f64 {
         (spread(score) - self.centre) / self.width

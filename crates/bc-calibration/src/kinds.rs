@@ -1,34 +1,34 @@
-//! The kind of a pair of recordings: same audio, same work, or neither.
+//! Classifies pairs of recordings as same audio, same work, or neither.
 //!
-//! A straight line is fitted where there are pairs of both kinds. A copy scores where neither covers nor other
-//! works do, so it has its own component: copies are spread uniformly between [`COPY_FROM`] and 1 (on the spread
-//! scale), and the density of other works there is extrapolated from the slope of their highest scores.
+//! A calibration's line is fitted where there are pairs of one work and of two. The scores of copies are above those of covers
+//! and other works, so copies have a separate component: they are assumed to be uniformly distributed between
+//! [`COPY_FROM`] and 1 (on the spread scale), and the density of other works there is extrapolated from their highest scores.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::MAX_SPREAD;
 
-/// The spread score of a cosine of 0.98, from which on a pair may be a copy. MP3 copies at 64 kbit/s score 0.99 and more, two
-/// works at most 0.94 by the network of the project (docs/notes-eval.md).
+/// Minimum spread score of a pair that may be a copy: that of a cosine of 0.98. With the project's network, MP3 copies at
+/// 64 kbit/s have cosines of 0.99 and more, and recordings of two works at most 0.94 (docs/notes-eval.md).
 pub const COPY_FROM: f64 = 2.297_559_925_067_295;
-/// Share of copies among recordings whose work an index holds, before scores are known.
+/// Prior share of copies among pairs of recordings of one work.
 pub const COPY_SHARE: f64 = 0.1;
 /// Minimum probability of a kind for a pair to count as of that kind.
 pub const SURE_PROBABILITY: f64 = 0.9;
 
-/// The upper end of a distribution: above `from` is a `share` of all values, which decay exponentially.
+/// The upper tail of a distribution: above `from` is a `share` of all values, and their density decays exponentially.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
-    /// Where the tail begins, a spread score.
+    /// The spread score at which the tail begins.
     pub from: f64,
-    /// How fast the tail falls: one over the mean excess.
+    /// Rate of the exponential decay: one over the mean excess above `from`.
     pub rate: f64,
-    /// Share of the values in it.
+    /// Share of the values that are in the tail.
     pub share: f64,
 }
 
 impl Tail {
-    /// Fits the tail to the highest `share` of `values`, at least one value.
+    /// Fits a tail to the highest `share` of `values`, which are at least one.
     #[must_use]
     pub fn fit(values: &[f64], share: f64) -> Self {
         let mut sorted = values.to_vec();
@@ -39,14 +39,14 @@ impl Tail {
         Self { from, rate: 1.0 / excess.max(1e-3), share: count as f64 / sorted.len().max(1) as f64 }
     }
 
-    /// The logarithm of the density at `value`; below the tail, that of the tail's beginning.
+    /// Returns the logarithm of the density at `value`; below the tail, the one at the tail's beginning.
     #[must_use]
     pub fn ln_density(&self, value: f64) -> f64 {
         (self.share * self.rate).ln() - self.rate * (value - self.from).max(0.0)
     }
 }
 
-/// The logarithm of the density of copies at a transformed score; `None` where there are no copies.
+/// Returns the logarithm of the density of copies at a transformed score; `None` where there are no copies.
 pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
     (spread >= COPY_FROM).then(|| -(MAX_SPREAD - COPY_FROM).ln())
 }
@@ -54,11 +54,11 @@ pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
 /// The probability of each kind of pair; they add up to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KindProbabilities {
-    /// The same recording, whatever its coding.
+    /// Probability of the same recording, possibly encoded differently.
     pub same_audio: f64,
-    /// Another recording of the same work.
+    /// Probability of two recordings of one work.
     pub same_work: f64,
-    /// Recordings of two works.
+    /// Probability of recordings of two works.
     pub other: f64,
 }
 
@@ -70,14 +70,14 @@ pub enum PairKind {
     SameAudio,
     /// Two recordings of one work.
     SameWork,
-    /// No kind is sure enough.
+    /// No kind is probable enough.
     Unsure,
-    /// Two works.
+    /// Recordings of two works.
     Other,
 }
 
 impl PairKind {
-    /// The name in tables and files.
+    /// Returns the name in tables and files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -90,8 +90,8 @@ impl PairKind {
 }
 
 impl KindProbabilities {
-    /// The kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and maybe the same
-    /// recording is of one work.
+    /// Returns the kind whose probability is at least [`SURE_PROBABILITY`]. A pair that is only certain to be of one work, the
+    /// same recording or not, is classified as same work.
     #[must_use]
     pub fn kind(&self) -> PairKind {
         if self.same_audio >= SURE_PROBABILITY {

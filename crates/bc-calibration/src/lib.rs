@@ -1,9 +1,9 @@
-//! Calibration of scores: the probability that two recordings are versions of one work.
+//! Calibrates scores: computes the probability that two recordings are versions of one work.
 //!
 //! **In**: embeddings with the split `val` (fitted on) and, where there is one, `test` (checked on). **Out**:
-//! `calibration.json`, by which bc-search answers: curves from a score to the log-likelihood ratio ([`Curve`]), the ends of
-//! both distributions, which distinguish copies from covers ([`kinds`]), precision and recall at thresholds, how
-//! far the probabilities are right on versions that were not fitted on, and in indexes of other sizes ([`SizeCheck`]).
+//! `calibration.json`, which bc-search reads. It holds curves from a score to the log-likelihood ratio ([`Curve`]), the tails of
+//! both distributions, which distinguish copies from covers ([`kinds`]), precision and recall at thresholds, and the accuracy of
+//! the probabilities on versions that were not used for fitting and in indexes of other sizes ([`SizeCheck`]).
 //!
 //! A separate crate, because bc-eval fits a calibration and bc-search uses it.
 
@@ -39,30 +39,30 @@ pub use sizes::{ReliabilityRow, SizeCheck};
 /// Kind and schema version of `calibration.json`.
 pub const FORMAT: &str = "calibration/3";
 
-/// The key of a calibration's settings that holds how recordings were compared ([`WindowComparison`]); absent for one vector per
-/// recording.
+/// Key in the settings of a calibration that records how recordings were compared ([`WindowComparison`]); absent for one vector
+/// per recording.
 pub const COMPARE: &str = "compare";
 
-/// Minimum number of works with two versions or more for fitting a line: pairs of one work are correlated, so it
-/// is works that count. With fewer, lines fitted on different songs of one set differ too much (docs/notes-eval.md has the figures).
+/// Minimum number of works with two versions or more for fitting a line. Works are counted and not pairs, because pairs of one work
+/// are correlated. With fewer, lines fitted on different songs of one set differ too much (figures: docs/notes-eval.md).
 pub const MIN_WORKS: usize = 10;
 
-/// Share of the highest scores of pairs of one work, to which the tail is fitted.
+/// Share of the scores of pairs of one work, the highest ones, to which their tail is fitted.
 const SAME_TAIL: f64 = 0.5;
-/// Lowest score of an exact copy where vectors are stored as 8-bit numbers.
+/// Minimum score of an exact copy if vectors are stored as 8-bit numbers.
 const EXACT_COPY: f64 = 0.9999;
 
 /// Minimum probability, at even odds, at which two recordings, one of them of an unknown work, are taken to be of one work.
 const SAME_WORK: f64 = 0.97;
 
-/// Default of the probability that an index holds the work of a recording. It is low because the scores of a cover
-/// cannot show that none is there where an index is large (docs/notes-eval.md): without evidence, the answer is the prior.
+/// Default prior probability that an index holds the work of a query. It is low because in a large index, scores of covers cannot
+/// prove that there is none (docs/notes-eval.md): without evidence, the answer is the prior.
 pub const SEARCH_PRIOR: f64 = 0.05;
 
-/// Even odds: the prior of the tables, and the default of commands.
+/// A prior of one half, for the tables and as the default of commands.
 pub const EVEN_ODDS: f64 = 0.5;
 
-/// The default path of the calibration of a file of embeddings.
+/// Returns the default path of the calibration of a file of embeddings.
 #[must_use]
 pub fn default_path(embeddings: &Path) -> PathBuf {
     embeddings.with_file_name("calibration.json")
@@ -71,25 +71,26 @@ pub fn default_path(embeddings: &Path) -> PathBuf {
 /// The content of `calibration.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The log-likelihood ratio of a transformed cosine ([`spread`]).
+    /// Maps a spread score ([`spread`]) to the log-likelihood ratio.
     pub line: Curve,
-    /// The log-likelihood ratio of a cohort-normalised cosine; absent if the split is too small for cohorts.
+    /// Maps a cohort-normalised score ([`Cohort::standard`]) to the log-likelihood ratio; absent if the split is too small for
+    /// cohorts.
     pub cohort_line: Option<Curve>,
-    /// The upper tail of the transformed scores of pairs of one work.
+    /// The upper tail of the spread scores of pairs of one work.
     pub same_tail: Tail,
-    /// The upper tail of the transformed scores of pairs of two works.
+    /// The upper tail of the spread scores of pairs of two works.
     pub other_tail: Tail,
-    /// Split that the lines were fitted on.
+    /// Split on which the lines were fitted.
     pub fitted_on: Split,
-    /// Works with two versions or more that they were fitted on.
+    /// Number of works with two versions or more on which the lines were fitted.
     pub fitted_works: usize,
-    /// Pairs of one clique, and of two, that they were fitted on.
+    /// Number of pairs of one clique and of two on which the lines were fitted.
     pub fitted_pairs: PairCounts,
-    /// Split that the tables were computed on; the same one if there is no other.
+    /// Split on which the tables were computed; the fitted one if there is no other.
     pub checked_on: Split,
-    /// Pairs that the tables were counted on: all of the split, or of a sample of its works.
+    /// Number of pairs on which the tables were computed: all pairs of the split, or those of a sample of its works.
     pub checked_pairs: PairCounts,
-    /// Pairs of the whole split, over which precisions are computed.
+    /// Number of pairs of the whole split, over which precisions are computed.
     pub split_pairs: PairCounts,
     /// Number of works among which each search of `answers` chose.
     pub answers_among: usize,
@@ -103,7 +104,7 @@ pub struct Calibration {
     pub answers: Vec<Answers>,
     /// Answers in indexes of other sizes, at [`SEARCH_PRIOR`].
     pub sizes: Vec<SizeCheck>,
-    /// What made the calibration.
+    /// The program, inputs and settings that made the calibration.
     pub provenance: Provenance,
 }
 
@@ -119,11 +120,11 @@ impl Calibration {
     }
 
     // Long: every step needs the results of the steps before it.
-    /// Fits a calibration on any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is
-    /// named in errors, `provenance` is that of the scores.
+    /// Fits a calibration on `val` and checks it on `test`, or on `val` itself if `test` has too few works. `path` is named in
+    /// errors; `provenance` is that of the scores.
     ///
     /// # Errors
-    /// As [`Calibration::from_embeddings`].
+    /// The errors of [`Calibration::from_embeddings`].
     pub fn fit(
         path: &Path,
         val: &Versions<'_>,
@@ -190,7 +191,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// How the recordings were compared to give these scores; `None` for one vector per recording.
+    /// Returns how the recordings were compared to give these scores; `None` for one vector per recording.
     ///
     /// # Errors
     /// Settings whose comparison cannot be understood.
@@ -203,7 +204,7 @@ impl Calibration {
         }
     }
 
-    /// The log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,
+    /// Returns the log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,
     /// than of two works. `cohort` is of the query's scores with other recordings.
     #[must_use]
     pub fn log_ratio(&self, score: f64, cohort: Option<&Cohort>) -> f64 {
@@ -219,7 +220,7 @@ impl Calibration {
         larger + ((cover - larger).exp() + (copy - larger).exp()).ln()
     }
 
-    /// The probability of each kind for a pair with this score, if a share `prior` of all pairs is of one work.
+    /// Returns the probability of each kind for a pair with this score, if a share `prior` of all pairs is of one work.
     #[must_use]
     pub fn kinds(
         &self,
@@ -235,7 +236,7 @@ impl Calibration {
         KindProbabilities { same_audio: same * share, same_work: same * (1.0 - share), other: posterior.none }
     }
 
-    /// The share of copies among pairs of one work that have this score.
+    /// Returns the share of copies among pairs of one work that have this score.
     #[must_use]
     pub fn copy_share(&self, score: f64, same_file: bool) -> f64 {
         if same_file {
@@ -248,7 +249,7 @@ impl Calibration {
         1.0 / (1.0 + (cover - copy).exp())
     }
 
-    /// Minimum score at which two recordings are taken to be of one work where their works are unknown.
+    /// Returns the minimum score at which two recordings of unknown works are taken to be of one work.
     #[must_use]
     pub fn same_work_score(&self) -> f64 {
         self.line.score(SAME_WORK, EVEN_ODDS).tanh()
@@ -271,7 +272,7 @@ impl Calibration {
     /// Reads the calibration at `given`, which must exist, or the one at `usual`, if it exists.
     ///
     /// # Errors
-    /// As [`Calibration::read`].
+    /// The errors of [`Calibration::read`].
     pub fn find(given: Option<&Path>, usual: &Path) -> Result<Option<(PathBuf, Self)>> {
         let path = given.unwrap_or(usual);
         if given.is_none() && !path.exists() {
@@ -281,7 +282,7 @@ impl Calibration {
     }
 
     // Long: four tables, one after another.
-    /// Tables for people: thresholds, reliability, and answers of a search.
+    /// Formats the tables for reading: thresholds, reliability, and answers of a search.
     #[must_use]
     pub fn tables(&self) -> String {
         let percent = |value: f64| format!("{:.1} %", 100.0 * value);
@@ -365,7 +366,7 @@ impl Calibration {
     }
 }
 
-/// Spread scores of pairs of one clique, and of two.
+/// Computes the spread scores of the pairs of one clique, and those of the pairs of two.
 fn by_kind(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (same, other): (Vec<_>, Vec<_>) = versions.pairs()?.into_iter().partition(|pair| pair.1);
     let spread = |pairs: Vec<(f32, bool)>| pairs.into_iter().map(|pair| spread(f64::from(pair.0))).collect();

@@ -7,30 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::Tail;
 
-/// Share of the highest scores of other works, whose tail limits how far up the line is valid.
+/// Share of the scores of pairs of two works that are in their upper tail, beyond which the line is bent.
 pub(crate) const OTHER_TAIL: f64 = 0.01;
-/// With at most this many scores of one work above the bend, their rate is fitted to the upper half of all their scores.
+/// If at most this many scores of pairs of one work are above the bend, the rate of their tail is fitted to the upper half of
+/// all their scores instead.
 const MIN_TAIL_SCORES: usize = 5;
 
-/// A line with a bend beyond which few other works score: the log-likelihood ratio of a score.
+/// Maps a score to the log-likelihood ratio: a straight line, bent where scores of other works become rare.
 ///
-/// A straight line is fitted where most pairs are. Followed further up it may rise faster than scores of other works
-/// become rare, and the mean ratio of another work, which must be 1, would have no bound: in a large index some
-/// other work would always look certain. Beyond the highest hundredth of other works the ratio rises as the
-/// exponential tails of both distributions imply: by the difference of their rates, and no faster than the line.
+/// The line is fitted where most pairs are. Extrapolated to higher scores, it may rise faster than scores of other works become
+/// rare. The mean likelihood ratio of other works, which must be 1, would then be unbounded, and in a large index some other
+/// work would always look certain. Therefore, beyond the highest hundredth of the scores of other works, the slope is the one
+/// that the exponential tails of both distributions imply: the difference of their rates, and at most the slope of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The line below the bend.
     #[serde(flatten)]
     pub line: Line,
-    /// The score at which it is bent.
+    /// The score at which the line is bent.
     pub bend: f64,
     /// Slope of the curve beyond the bend.
     pub beyond: f64,
 }
 
 impl Curve {
-    /// Fits a curve to the scores of pairs of one work and of two.
+    /// Fits a curve to the scores of pairs of one work (`same`) and of two (`other`).
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let line = Line::fit(same, other);
@@ -46,20 +47,20 @@ impl Curve {
         Self { line, bend: others.from, beyond }
     }
 
-    /// The log-likelihood ratio of a score.
+    /// Returns the log-likelihood ratio of a score.
     #[must_use]
     pub fn log_ratio(&self, score: f64) -> f64 {
         let above = (score - self.bend).max(0.0);
         self.line.log_ratio(score.min(self.bend)) + self.beyond * above
     }
 
-    /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
+    /// Returns the probability that a pair of this score is of one work, when `prior` of all pairs are.
     #[must_use]
     pub fn probability(&self, score: f64, prior: f64) -> f64 {
         probability(self.log_ratio(score), prior)
     }
 
-    /// The score at which the probability is `probability`.
+    /// Returns the score at which the probability is `probability`.
     #[must_use]
     pub fn score(&self, probability: f64, prior: f64) -> f64 {
         let straight = self.line.score(probability, prior);
@@ -86,27 +87,27 @@ pub struct Line {
 }
 
 impl Line {
-    /// The log-likelihood ratio of a score.
+    /// Returns the log-likelihood ratio of a score.
     #[must_use]
     pub fn log_ratio(&self, score: f64) -> f64 {
         self.slope * score + self.intercept
     }
 
-    /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
+    /// Returns the probability that a pair of this score is of one work, when `prior` of all pairs are.
     #[must_use]
     pub fn probability(&self, score: f64, prior: f64) -> f64 {
         probability(self.log_ratio(score), prior)
     }
 
-    /// The score at which the probability is `probability`.
+    /// Returns the score at which the probability is `probability`.
     #[must_use]
     pub fn score(&self, probability: f64, prior: f64) -> f64 {
         let log_odds = (probability / (1.0 - probability)).ln() - (prior / (1.0 - prior)).ln();
         (log_odds - self.intercept) / self.slope
     }
 
-    /// The most likely line, by Newton's method. Both classes have the weight 1/2; the targets
-    /// are Platt's, so that classes that do not overlap still give a finite slope.
+    /// Fits the maximum-likelihood line by Newton's method. Both classes have weight 1/2; the targets are Platt's, so that classes
+    /// that do not overlap still give a finite slope.
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let (mean, deviation) = spread(same, other);

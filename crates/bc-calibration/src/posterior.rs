@@ -1,7 +1,6 @@
 //! Computes the probability of each work of an index, and of none, from the scores of its recordings.
 
-/// Odds for a work that holds the query's own file, under any name: ten thousand times as likely as all other works
-/// together, whatever the index's size.
+/// Odds of a work that has the query's own file (by content) against all other works together, whatever the index's size.
 const SAME_FILE: f64 = 1e4;
 
 /// The evidence that the query is a version of one work.
@@ -9,24 +8,24 @@ const SAME_FILE: f64 = 1e4;
 pub struct Evidence {
     /// Log-likelihood ratios of the work's versions ([`crate::Calibration::log_ratio`]).
     pub ratios: Vec<f64>,
-    /// Whether the query's file is one of them.
+    /// Whether one of the work's versions is the query's own file.
     pub same_file: bool,
 }
 
 impl Evidence {
-    /// The combined evidence of all versions, as a log-likelihood ratio.
+    /// Returns the combined evidence of all versions, as a log-likelihood ratio.
     #[must_use]
     pub fn log_ratio(&self) -> f64 {
         combined(&self.ratios)
     }
 }
 
-/// The works of an index that were not examined one by one.
+/// The works of an index that were not examined individually.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct UnexaminedWorks {
     /// Number of works.
     pub works: u64,
-    /// Their mean likelihood ratio.
+    /// Mean of their likelihood ratios.
     pub mean_ratio: f64,
 }
 
@@ -35,19 +34,18 @@ pub struct UnexaminedWorks {
 pub struct Posterior {
     /// The probability that the query is a version of the work, in the order of the works.
     pub works: Vec<f64>,
-    /// The probability that it is a version of no work, the unexamined ones included.
+    /// The probability that the query is not a version of any work of the index, examined or not.
     pub none: f64,
 }
 
-/// Computes the posterior probabilities. A priori all works are equally likely, and the query is a version of one of them
-/// with the probability `prior`. Works exclude each other, so recordings that may be of one work must be one entry.
-/// `rest` holds the other works of the index: they take their share of the prior, so the more there are, the more a single
-/// work must stand out.
+/// Computes the posterior probabilities. A priori the query is a version of a work of the index with probability `prior`, and all
+/// works are equally likely. Works exclude each other, so recordings that may be of one work must be one entry. `rest` describes
+/// the other works of the index, which take their share of the prior: the more there are, the higher a work's ratio must be.
 ///
-/// How the evidence of a work's n versions combines is uncertain: all may be witnesses, though dependent ones (the sum
-/// of their log-likelihood ratios over sqrt(n): between independent and identical), or only one (the
-/// mean of the ratios: a copy of one recording is like it, whatever the others are). Both are taken to
-/// be as likely; docs/notes-eval.md has the figures for this and other rules.
+/// How the evidence of a work's n versions combines is uncertain. If all of them are evidence, though not independent, the
+/// log-likelihood ratio is their sum over sqrt(n), between the sums for independent and for identical evidence. If only one
+/// is (a copy of one recording is similar to that one only), the likelihood ratio is the mean of theirs. Both cases are given
+/// the same weight; docs/notes-eval.md has the figures for this and other rules.
 #[must_use]
 pub fn posterior(works: &[Evidence], rest: UnexaminedWorks, prior: f64) -> Posterior {
     let count = (works.len() as f64 + rest.works as f64).max(1.0);
@@ -67,7 +65,7 @@ pub fn posterior(works: &[Evidence], rest: UnexaminedWorks, prior: f64) -> Poste
     Posterior { works, none: none / total }
 }
 
-/// The log-likelihood ratio of a work from those of its versions.
+/// Combines the log-likelihood ratios of a work's versions into that of the work; see [`posterior`].
 fn combined(versions: &[f64]) -> f64 {
     if versions.is_empty() {
         return f64::NEG_INFINITY;

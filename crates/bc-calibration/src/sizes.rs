@@ -14,22 +14,22 @@ use crate::posterior::{Evidence, UnexaminedWorks, posterior};
 
 /// Numbers of works of the simulated indexes.
 const SIZES: [u64; 5] = [100, 1000, 10_000, 100_000, 1_000_000];
-/// Bounds of the rows of a reliability table.
+/// Bounds of the ranges of probabilities in a reliability table.
 const BOUNDS: [f64; 7] = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0];
 /// Maximum number of queries.
 const MAX_QUERIES: usize = 300;
-/// Minimum probability of none at which a search counts as answering that the work is absent.
+/// Minimum probability of "no work" at which a search counts as answering that the work is absent.
 const MIN_NONE: f64 = 0.9;
 
 /// The scores of one query, as log-likelihood ratios.
 pub(crate) struct SizeQuery {
-    /// Ratios with the other versions of its work.
+    /// Ratios of the query with the other versions of its work.
     pub own: Vec<f64>,
-    /// Ratio with a copy of itself that an index stores as 8-bit numbers.
+    /// Ratio of the query with a copy of itself that is stored as 8-bit numbers.
     pub copy: f64,
 }
 
-/// Answers whose first work has nearly the same probability.
+/// A row of a reliability table: answers whose first work has a probability in one range.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityRow {
     /// Mean predicted probability of the first work (`said` in the file).
@@ -42,18 +42,18 @@ pub struct ReliabilityRow {
     pub answers: usize,
 }
 
-/// The answers of a search in an index of this many works.
+/// The answers of searches in a simulated index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SizeCheck {
-    /// Works in the index, one recording each.
+    /// Number of works in the index, with one recording each.
     pub works: u64,
-    /// The prior of the search.
+    /// Prior probability that the index holds the query's work.
     pub prior: f64,
-    /// With the work in the index: how often it comes first.
+    /// With the work in the index: share of queries for which it comes first.
     pub first: f64,
-    /// Without the work: the share of queries whose answer is "none" with a probability of at least 0.9.
+    /// Without the work in the index: share of queries whose answer is "none" with a probability of at least 0.9.
     pub none_without: f64,
-    /// Without the work: 10th percentile of the probability of none (`least_none_without` in the file).
+    /// Without the work in the index: 10th percentile of the probability of "none" (`least_none_without` in the file).
     #[serde(rename = "least_none_without")]
     pub none_p10: f64,
     /// 1st percentile of the probability of the work of an exact copy (`least_of_copy` in the file).
@@ -61,7 +61,7 @@ pub struct SizeCheck {
     pub copy_p1: f64,
     /// One row per range of the first work's probability; answers are weighted by the prior.
     pub reliability: Vec<ReliabilityRow>,
-    /// Weighted mean difference of predicted and observed probabilities.
+    /// Weighted mean absolute difference of predicted and observed probabilities.
     pub error: f64,
 }
 
@@ -79,8 +79,14 @@ pub(crate) fn check(queries: &[SizeQuery], others: &[f64], prior: f64) -> Vec<Si
     SIZES.iter().map(|works| check_size(&queries, &tail, mean_below, *works, prior, &mut random)).collect()
 }
 
-/// An answer: probability of the first work, whether it is the right one, its weight.
-type Answer = (f64, bool, f64);
+/// The answer of one search.
+struct Answer {
+    /// Probability of the first work.
+    probability: f64,
+    /// Whether the first work is the query's work.
+    right: bool,
+    weight: f64,
+}
 
 fn check_size(
     queries: &[&SizeQuery],
@@ -98,24 +104,24 @@ fn check_size(
         let mut all: Vec<Evidence> = others.iter().map(|ratio| evidence(&[*ratio])).collect();
         let without = posterior(&all, rest, prior);
         none.push(without.none);
-        answers.push((best(&without.works).1, false, 1.0 - prior));
+        let (_, probability) = best(&without.works);
+        answers.push(Answer { probability, right: false, weight: 1.0 - prior });
         all.push(evidence(&query.own));
         let with = posterior(&all, rest, prior);
         let (first, probability) = best(&with.works);
-        answers.push((probability, first == others.len(), prior));
+        answers.push(Answer { probability, right: first == others.len(), weight: prior });
         all.pop();
         all.push(evidence(&[query.copy]));
         copies.push(posterior(&all, rest, prior).works[others.len()]);
     }
-    let with: Vec<&Answer> = answers.iter().skip(1).step_by(2).collect();
     let reliability = reliability(&answers);
-    let total: f64 = answers.iter().map(|answer| answer.2).sum();
+    let total: f64 = answers.iter().map(|answer| answer.weight).sum();
     let error =
         rows(&answers).map(|(row, weight)| weight / total * (row.predicted - row.observed).abs()).sum();
     SizeCheck {
         works,
         prior,
-        first: with.iter().filter(|answer| answer.1).count() as f64 / with.len() as f64,
+        first: answers.iter().filter(|answer| answer.right).count() as f64 / queries.len() as f64,
         none_without: none.iter().filter(|none| **none >= MIN_NONE).count() as f64 / none.len() as f64,
         none_p10: quantile(&mut none, 0.1),
         copy_p1: quantile(&mut copies, 0.01),
@@ -129,12 +135,12 @@ fn draw_tail(tail: &Tail, works: u64, random: &mut impl Rng) -> Vec<f64> {
     let mean = tail.share * works as f64;
     // The binomial by its normal approximation, which is near enough from some dozens on.
     let (radius, angle) = (random.random::<f64>(), random.random::<f64>());
-    let bell = (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
-    let count = (mean + bell * mean.sqrt()).round().clamp(0.0, works as f64) as usize;
+    let normal = (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
+    let count = (mean + normal * mean.sqrt()).round().clamp(0.0, works as f64) as usize;
     (0..count).map(|_| tail.from - (1.0 - random.random::<f64>()).ln() / tail.rate).collect()
 }
 
-/// Index and probability of the likeliest work.
+/// Returns index and probability of the most probable work.
 fn best(works: &[f64]) -> (usize, f64) {
     let best = works.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
     best.map_or((0, 0.0), |(index, probability)| (index, *probability))
@@ -144,18 +150,21 @@ fn reliability(answers: &[Answer]) -> Vec<ReliabilityRow> {
     rows(answers).map(|(row, _)| row).collect()
 }
 
+/// Computes the rows of a reliability table that hold an answer, each with the weight of its answers.
 fn rows(answers: &[Answer]) -> impl Iterator<Item = (ReliabilityRow, f64)> {
     BOUNDS.windows(2).filter_map(|bounds| {
         let top = if bounds[1] == 1.0 { 2.0 } else { bounds[1] };
-        let inside: Vec<&Answer> =
-            answers.iter().filter(|answer| answer.0 >= bounds[0] && answer.0 < top).collect();
-        let weight: f64 = inside.iter().map(|answer| answer.2).sum();
+        let inside: Vec<&Answer> = answers
+            .iter()
+            .filter(|answer| answer.probability >= bounds[0] && answer.probability < top)
+            .collect();
+        let weight: f64 = inside.iter().map(|answer| answer.weight).sum();
         let mean = |value: &dyn Fn(&Answer) -> f64| {
-            inside.iter().map(|answer| answer.2 * value(answer)).sum::<f64>() / weight
+            inside.iter().map(|answer| answer.weight * value(answer)).sum::<f64>() / weight
         };
         let row = || ReliabilityRow {
-            predicted: mean(&|answer| answer.0),
-            observed: mean(&|answer| f64::from(u8::from(answer.1))),
+            predicted: mean(&|answer| answer.probability),
+            observed: mean(&|answer| f64::from(u8::from(answer.right))),
             answers: inside.len(),
         };
         (!inside.is_empty()).then(|| (row(), weight))

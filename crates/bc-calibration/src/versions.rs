@@ -7,7 +7,7 @@ use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_retrieval::{Distance, Vectors};
 
-/// Number of versions of which all pairs are evaluated: about half a million pairs.
+/// Number of versions in a sample; the pairs of 1000 versions are about half a million.
 const SAMPLE_VERSIONS: usize = 1000;
 
 /// The versions of one split, or some of them.
@@ -16,11 +16,11 @@ pub struct Versions<'a> {
     pub labels: Vec<&'a Label>,
     /// The clique of each version, numbered in order of first appearance in the split.
     pub cliques: Vec<u32>,
-    /// Vectors as the network returned them, one row per version.
+    /// Embeddings as the network returned them (not scaled), one row per version.
     pub vectors: Vec<f32>,
-    /// Length of a row.
+    /// Number of values of a row.
     pub dim: usize,
-    /// Scores that are not cosines of `vectors`, such as those of short windows.
+    /// Scores that are used instead of the cosines of `vectors`, such as those of short windows.
     measured: Option<Measured<'a>>,
 }
 
@@ -32,7 +32,7 @@ struct Measured<'a> {
 }
 
 impl<'a> Versions<'a> {
-    /// All versions of `split`.
+    /// Returns all versions of `split`.
     pub fn of_split(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim.max(1);
         let mut versions = Self::empty(dim);
@@ -48,7 +48,8 @@ impl<'a> Versions<'a> {
         versions
     }
 
-    /// Versions whose scores were measured: `scores` is a square matrix, one row per label, which holds a query's scores with all.
+    /// Creates versions whose scores are given: `scores` is a square matrix, in which row i holds the scores of version i with all
+    /// versions.
     pub fn of_scores(labels: &[&'a Label], scores: &'a [f32]) -> Self {
         let mut numbers: HashMap<&str, u32> = HashMap::new();
         let cliques = labels.iter().map(|label| {
@@ -64,7 +65,7 @@ impl<'a> Versions<'a> {
         Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim, measured: None }
     }
 
-    /// A sample of whole cliques, spread evenly; all of them if there are few.
+    /// Returns a sample of whole cliques, spread evenly; all of them if there are few.
     pub fn sample(&self) -> Self {
         let cliques = self.clique_count();
         let keep = (cliques * SAMPLE_VERSIONS / self.len().max(1)).clamp(1, cliques.max(1));
@@ -87,42 +88,42 @@ impl<'a> Versions<'a> {
         sample
     }
 
-    /// Number of versions.
+    /// Returns the number of versions.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there are no versions.
+    /// Returns whether there are no versions.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Number of cliques, including those that a sample left out.
+    /// Returns the number of cliques, including those that a sample left out.
     pub fn clique_count(&self) -> usize {
         self.cliques.iter().max().map_or(0, |largest| *largest as usize + 1)
     }
 
-    /// The vector of a version.
+    /// Returns the vector of a version.
     pub fn vector(&self, row: usize) -> &[f32] {
         &self.vectors[row * self.dim..][..self.dim]
     }
 
-    /// The vectors of all versions as rows.
+    /// Returns the vectors of all versions as rows.
     pub fn rows(&self) -> Vectors<'_> {
         Vectors { vectors: &self.vectors, dim: self.dim }
     }
 
-    /// Number of cliques that have a version here.
+    /// Returns the number of cliques that have a version here.
     pub fn distinct_cliques(&self) -> usize {
         self.sizes().len()
     }
 
-    /// Number of cliques with two versions or more.
+    /// Returns the number of cliques with two versions or more.
     pub fn repeated_cliques(&self) -> usize {
         self.sizes().values().filter(|size| **size > 1).count()
     }
 
-    /// Number of pairs of one clique, and of two.
+    /// Counts the pairs of one clique and the pairs of two.
     pub fn pair_counts(&self) -> PairCounts {
         let pairs = |count: u64| count * count.saturating_sub(1) / 2;
         let same = self.sizes().values().map(|size| pairs(*size)).sum();
@@ -137,7 +138,7 @@ impl<'a> Versions<'a> {
         sizes
     }
 
-    /// Calls `each(version, scores with all versions)`, in order: cosines, or the measured scores.
+    /// Calls `each(version, scores with all versions)` in order of the versions. Scores are cosines, or the given scores.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -158,7 +159,7 @@ impl<'a> Versions<'a> {
         Ok(())
     }
 
-    /// The score of every pair, and whether it is of one clique.
+    /// Returns the score of every pair, and whether the pair is of one clique.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -182,10 +183,9 @@ pub struct PairCounts {
 }
 
 impl PairCounts {
-    /// The precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
-    /// share `false_alarms` of the others. A sample of whole cliques has the shares right, but not the numbers: with a
-    /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. It is 1 if nothing
-    /// is accepted.
+    /// Computes the precision over these pairs of a threshold that accepts a share `recall` of the pairs of one clique and a share
+    /// `false_alarms` of the others; 1 if nothing is accepted. The shares can be measured on a sample of whole cliques, but not the
+    /// precision: with a fraction f of the cliques, the number of pairs of one clique shrinks by f, that of the others by f squared.
     pub fn precision(&self, recall: f64, false_alarms: f64) -> f64 {
         let (right, wrong) = (recall * self.same as f64, false_alarms * self.other as f64);
         if right + wrong > 0.0 { right / (right + wrong) } else { 1.0 }

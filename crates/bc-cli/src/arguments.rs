@@ -1,4 +1,4 @@
-//! Arguments that several stages take.
+//! Command-line arguments that several stages have in common.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The resolved configuration; `None` after `--print-config` has printed it.
+    /// Returns the resolved configuration; with `--print-config`, prints it and returns `None`.
     pub fn load(&self) -> Result<Option<Config>> {
         let config = self.resolve()?;
         if self.print_config {
@@ -31,7 +31,7 @@ impl ConfigArgs {
         Ok(Some(config))
     }
 
-    /// The resolved configuration.
+    /// Returns the resolved configuration.
     pub fn resolve(&self) -> Result<Config> {
         config::load(self.config.as_deref(), &self.overrides)
     }
@@ -46,7 +46,7 @@ pub struct ThreadArgs {
 }
 
 impl ThreadArgs {
-    /// Sets up the global thread pool; call once, before any parallel work.
+    /// Sets up the global thread pool; must be called once, before any parallel work.
     pub fn install(&self) -> Result<()> {
         let mut pool = rayon::ThreadPoolBuilder::new();
         if let Some(threads) = self.threads {

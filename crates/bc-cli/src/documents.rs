@@ -1,7 +1,7 @@
 //! Writes man pages, shell completions and a reference page from the definition of a command line.
 //!
 //! **In**: the `clap` command of a stage. **Out**: a folder with `man/*.1`, `completions/` (bash, zsh, fish) and
-//! `<program>.md`. Packages and docs/reference are made from them; no user needs to call it.
+//! `<program>.md`. They are used to build packages and docs/reference, not by users.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,13 +11,13 @@ use anyhow::{Context, Result};
 use clap::Command;
 use clap_complete::Shell;
 
-/// The hidden subcommand that writes them. It is in no help text.
+/// Name of the hidden subcommand that writes the documents.
 const COMMAND: &str = "documents";
 
-/// Columns of help texts in the reference page, whatever the terminal.
+/// Width of help texts in the reference page, in columns.
 const WIDTH: usize = 100;
 
-/// The folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.
+/// Returns the folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.
 pub(crate) fn requested_folder(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     let command = arguments.nth(1)?;
     (command == COMMAND).then(|| arguments.next().unwrap_or_else(|| ".".into()).into())
@@ -46,7 +46,7 @@ pub(crate) fn write(command: Command, folder: &Path) -> Result<()> {
     bc_formats::atomic::write(&page, reference(&mut command).as_bytes())
 }
 
-/// A page with the help text of the program and of each of its commands.
+/// Returns a page with the help text of the program and of each of its commands.
 fn reference(command: &mut Command) -> String {
     let name = command.get_name().to_owned();
     let mut page = format!("# {name}\n\nMade by `scripts/reference.sh`; edit the program's help instead.\n");

@@ -1,4 +1,4 @@
-//! Turns Ctrl-C into a flag: the first one requests that a stage finishes its step and saves, the second ends it.
+//! Handles Ctrl-C: the first one sets a flag by which a stage finishes its step and saves, the second one ends the process.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ static FIRST: OnceLock<Instant> = OnceLock::new();
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// A signal this soon after the first counts as the same one: Slurm signals every process of a job, and its
-/// launcher and script hand theirs on.
+/// A signal within this time after the first one is ignored: Slurm signals every process of a job, and the launcher and the
+/// job's script forward their signals too.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Installs the handler; a second call changes nothing. `note` is printed at the first Ctrl-C.
@@ -31,7 +31,7 @@ pub fn install(note: &'static str) -> Result<()> {
     .context("cannot catch Ctrl-C")
 }
 
-/// Whether Ctrl-C (or SIGTERM, as Slurm sends before a time limit) has come.
+/// Returns whether Ctrl-C (or SIGTERM, as Slurm sends before a time limit) has come.
 pub fn requested() -> bool {
     FIRST.get().is_some()
 }

@@ -1,10 +1,9 @@
 //! The parts of the command line that all stages share, so that they feel like one program.
 //!
-//! **In**: arguments, the environment, a terminal or none. **Out**: a resolved
-//! configuration ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a part of the work
-//! ([`ShardArgs`]), progress bars that are quiet without a terminal ([`progress`]), a
-//! flag that Ctrl-C raises ([`interrupt`]), files that several processes write ([`saving`]), and one way to end: [`run`]
-//! turns an error into a message and an exit code; [`main`] is both and all that a stage's `main.rs` calls.
+//! **In**: arguments, the environment, standard error (a terminal or not). **Out**: a resolved configuration
+//! ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a shard of the work ([`ShardArgs`]), progress bars, or log lines without a
+//! terminal ([`progress`]), a flag that Ctrl-C sets ([`interrupt`]), and files that several processes write ([`saving`]). [`run`]
+//! converts an error to a message and an exit code; [`main`] also parses the arguments, and is all that a stage's `main.rs` calls.
 
 pub mod interrupt;
 pub mod progress;
@@ -22,13 +21,13 @@ pub use shard::{Shard, ShardArgs, ShardChoice, StatusArgs, json_lines};
 
 use std::process::ExitCode;
 
-/// Statically linked programs use this allocator; musl's own has one lock for all threads.
+/// The allocator of statically linked programs, because musl's own has one lock for all threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
-/// writes man pages, shell completions and a reference page instead.
+/// Parses the arguments and runs a stage's main function with them like [`run`]. `<program> documents FOLDER` writes man pages,
+/// shell completions and a reference page instead.
 pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::Result<T>) -> ExitCode {
     run(|| match documents::requested_folder(std::env::args_os()) {
         Some(folder) => documents::write(A::command(), &folder).map(|()| Outcome::Done),
@@ -36,10 +35,9 @@ pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::R
     })
 }
 
-/// Runs a stage's main function: logs to standard error (`BYTECOVER_LOG=debug` for
-/// more; decoders' own lines are left out), and an error ends as one message with its causes.
-/// Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done with failures ([`Outcome::Failures`]),
-/// 130 interrupted ([`Interrupted`]).
+/// Runs a stage's main function. Log lines go to standard error (more of them with `BYTECOVER_LOG=debug`; those of the decoders are
+/// left out), and an error is printed as one message with its causes. Exit codes: 0 all done, 1 refused or failed,
+/// 2 wrong usage, 3 done with failures ([`Outcome::Failures`]), 130 interrupted ([`Interrupted`]).
 pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCode {
     // `bc-eval metrics | head` is no error of ours.
     sigpipe::reset();
@@ -56,7 +54,7 @@ pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCo
     outcome::report(main().map(Into::into))
 }
 
-/// An error with its causes, each once: `cannot read x: permission denied`.
+/// Formats an error with its causes, each once: `cannot read x: permission denied`.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -71,7 +69,7 @@ pub fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-/// Name and version of the calling crate, as outputs carry it: `bc-features 0.1.0`.
+/// Expands to name and version of the calling crate, as output files record them: `bc-features 0.1.0`.
 #[macro_export]
 macro_rules! tool {
     () => {

@@ -1,20 +1,20 @@
-//! How a command ended, and its exit code: 0 all done, 1 refused or failed, 2 wrong usage (clap's),
+//! The outcome of a command and its exit code: 0 all done, 1 refused or failed, 2 wrong usage (by clap),
 //! 3 done with failures, 130 interrupted.
 
 use std::process::ExitCode;
 
-/// How a command that did not fail as a whole ended.
+/// The outcome of a command that did not fail as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything was done: exit code 0.
     Done,
-    /// The run is complete, but this many items (files, versions) failed, each with a row in a failure
-    /// table or a line of its own: exit code 3, and the count is the last line on standard error.
+    /// The run is complete, but this many items (files, versions) failed, each of which was reported in a failure table or a line:
+    /// exit code 3. The number is printed as the last line on standard error.
     Failures(u64),
 }
 
 impl Outcome {
-    /// [`Outcome::Done`] without failures.
+    /// Returns [`Outcome::Done`] if `count` is 0, else [`Outcome::Failures`].
     pub fn of_failures(count: u64) -> Self {
         if count == 0 { Self::Done } else { Self::Failures(count) }
     }
@@ -26,13 +26,13 @@ impl From<()> for Outcome {
     }
 }
 
-/// The error of a command that Ctrl-C or SIGTERM stopped after it saved what it had: exit code 130.
-/// The text says what is saved and how to continue.
+/// The error of a command that saved its results and stopped because of Ctrl-C or SIGTERM: exit code 130. The text says what is
+/// saved and how to continue.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);
 
-/// The exit code of a command's result; prints the last line that belongs to it.
+/// Prints the error or the number of failures of a command's result, if any, and returns its exit code.
 pub(crate) fn report(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
-//! Durations from environment variables.
+//! Reads durations from environment variables.
 
 use std::time::Duration;
 
-/// The duration in seconds in the variable `name`; `None` if it is not set or not a duration.
+/// Returns the duration in seconds in the variable `name`; `None` if it is not set or not a duration.
 pub(crate) fn from_environment(name: &str) -> Option<Duration> {
     parse(&std::env::var(name).ok()?)
 }

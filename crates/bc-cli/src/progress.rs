@@ -1,9 +1,9 @@
-//! Progress on standard error: bars with ETA on a terminal, and where there is none, as in the log of a cluster's job, a
-//! line from time to time.
+//! Shows progress on standard error: bars with the remaining time on a terminal, else (as in the log of a cluster's job) a line
+//! from time to time.
 //!
-//! Lines come every minute (`BYTECOVER_PROGRESS_SECONDS`; 0: none), so that work that is done sooner prints none:
+//! A line is printed every minute (or every `BYTECOVER_PROGRESS_SECONDS`; 0: never), so work that takes less prints none:
 //! `features: 1,200 of 5,000 files, 3,800 left, 41.2 files/s, about 92 s left; 5.1 h, 900x real time`. With
-//! `BYTECOVER_PROGRESS=json` they are objects for programs: `label`, `unit`, `done`, `total`, `left`, `per_second`, `eta_s`
+//! `BYTECOVER_PROGRESS=json` lines are JSON objects: `label`, `unit`, `done`, `total`, `left`, `per_second`, `eta_s`
 //! (null while it is not known), `elapsed_s`, `message`.
 
 use std::io::{self, IsTerminal, Write};
@@ -17,13 +17,13 @@ use crate::period;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// The variable for the seconds between two lines.
+/// Environment variable with the seconds between two lines.
 const PERIOD: &str = "BYTECOVER_PROGRESS_SECONDS";
-/// The variable for the form of the lines: `json` for programs.
+/// Environment variable with the form of the lines: `json`, or text by default.
 const FORM: &str = "BYTECOVER_PROGRESS";
 
-/// A bar over `length` steps of `unit` (`files`, `steps`). Text that changes besides the
-/// count is set with [`ProgressBar::set_message`].
+/// Creates a bar of `length` items of `unit` (`files`, `steps`). Further text, such as a loss, is set with
+/// [`ProgressBar::set_message`].
 pub fn bar(length: u64, label: &str, unit: &str) -> ProgressBar {
     let template = format!(
         "{{prefix:>10.bold}} {{bar:28.cyan/238}} {{human_pos}}/{{human_len}} {unit}  {{msg}}  {{elapsed}} (ETA {{eta}})"
@@ -39,7 +39,7 @@ pub fn bar(length: u64, label: &str, unit: &str) -> ProgressBar {
     bar
 }
 
-/// A spinner for work of unknown length.
+/// Creates a spinner for work of unknown length.
 pub fn spinner(label: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>10.bold} {spinner} {msg}  {elapsed}")
         .expect("the template is valid");
@@ -72,8 +72,8 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
     });
 }
 
-/// Waits for `period` and returns the state of the bar then; `None` once it has ended. `first` is the first position above 0 and when that
-/// was: a resumed run begins there.
+/// Waits for `period` and returns the state of the bar; `None` once the bar is finished. `first` is set to the first position above 0
+/// and its time, from which the rate is computed: a resumed run does not begin at 0.
 fn state_after(
     period: Duration,
     bar: &WeakProgressBar,
@@ -116,7 +116,7 @@ impl State {
         self.done.saturating_sub(done) as f64 / self.elapsed.saturating_sub(since).as_secs_f64().max(1e-9)
     }
 
-    /// Seconds until the end at the pace so far; not known before anything is done.
+    /// Estimates the remaining seconds at the rate so far; `None` before anything is done.
     fn eta_s(&self) -> Option<f64> {
         (self.done > self.first.0).then(|| self.left() as f64 / self.per_second())
     }
@@ -149,7 +149,7 @@ impl State {
     }
 }
 
-/// Standard error for log lines, which does not disturb the bars.
+/// A writer to standard error for log lines, which are printed above the bars.
 #[derive(Debug, Default)]
 pub struct LogWriter;
 

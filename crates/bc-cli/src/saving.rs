@@ -1,4 +1,4 @@
-//! Saves files that several processes write: one process at a time, and often enough that a kill costs little.
+//! Saves files that several processes write: one process at a time, and often enough that little is lost if one is killed.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -13,8 +13,8 @@ use crate::{Interrupted, interrupt, period};
 /// Environment variable with the seconds between two saves, for tests and for jobs that are often killed.
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
 
-/// Waits until no other process writes `path`, and excludes others until the returned file is dropped. The lock is
-/// the file `.<name>.lock` next to it, which stays. Leftovers of killed writers of `path` are removed.
+/// Waits until no other process writes `path`, and locks it until the returned file is dropped. The lock file, `.<name>.lock` next
+/// to `path`, is not removed. Temporary files of killed writers of `path` are removed.
 ///
 /// # Errors
 /// A folder that cannot be written; an interrupt while waiting.
@@ -49,7 +49,7 @@ pub fn lock_for_writing(path: &Path) -> Result<File> {
     }
 }
 
-/// Writes a whole file in one step, and removes what killed writers left of it.
+/// Writes a file atomically, and removes temporary files of its killed writers.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -58,7 +58,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     bc_formats::atomic::write(path, bytes)
 }
 
-/// Writes a value as indented JSON in one step, and removes what killed writers left of the file.
+/// Writes a value as indented JSON atomically, and removes temporary files of killed writers of the file.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -67,7 +67,7 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     bc_formats::atomic::write_json(path, value)
 }
 
-/// Decides when to save.
+/// A timer that decides when to save.
 pub struct SaveTimer {
     every: Duration,
     /// Whether the environment sets the period, which then cannot be changed.
@@ -76,13 +76,13 @@ pub struct SaveTimer {
 }
 
 impl SaveTimer {
-    /// A timer with a minute between two saves, unless the environment sets another period.
+    /// Creates a timer with a minute between two saves, unless the environment sets another period.
     #[must_use]
     pub fn new() -> Self {
         Self::every(Duration::from_secs(60))
     }
 
-    /// A timer with this period between two saves, unless the environment sets another one.
+    /// Creates a timer with this period between two saves, unless the environment sets another one.
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period_set = period::from_environment(PERIOD);
@@ -93,7 +93,7 @@ impl SaveTimer {
         }
     }
 
-    /// Begins a period of another length, unless the environment sets the length.
+    /// Starts a new period of the given length, unless the environment sets the length.
     pub fn begin(&mut self, period: Duration) {
         if !self.set_by_environment {
             self.every = period;
@@ -101,7 +101,7 @@ impl SaveTimer {
         self.last = Instant::now();
     }
 
-    /// Whether it is time; if so, the next period begins.
+    /// Returns whether the period is over; if so, starts the next one.
     pub fn is_due(&mut self) -> bool {
         let due = self.last.elapsed() >= self.every;
         if due {

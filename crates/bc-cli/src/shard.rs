@@ -1,29 +1,29 @@
-//! A part of the work: `--shard i/n`, or with `--shard slurm` the index in a Slurm job array.
+//! Divides the work into shards: `--shard i/n`, or `--shard slurm` for the index in a Slurm job array.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-/// Part `index` (from 0) of `count`.
+/// One shard of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Index of the part, from 0.
+    /// Index of the shard, from 0.
     pub index: usize,
-    /// How many parts there are.
+    /// Number of shards.
     pub count: usize,
 }
 
 impl Shard {
-    /// All of the work.
+    /// The shard that is the whole work.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Whether item number `item` of a list that is distributed round-robin belongs to this part.
+    /// Returns whether item number `item` of a list that is distributed round-robin belongs to this shard.
     pub fn takes(&self, item: usize) -> bool {
         item % self.count == self.index
     }
 
-    /// The items of this part of a list that is distributed round-robin.
+    /// Returns those items of a list that belong to this shard, if the list is distributed round-robin.
     pub fn of<T>(&self, items: Vec<T>) -> Vec<T> {
         let own = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
         own.map(|(_, item)| item).collect()
@@ -39,7 +39,7 @@ impl fmt::Display for Shard {
 impl FromStr for Shard {
     type Err = anyhow::Error;
 
-    /// `i/n` with i from 1 to n.
+    /// Parses `i/n` with i from 1 to n.
     fn from_str(text: &str) -> Result<Self> {
         let parse = || -> Option<(usize, usize)> {
             let (index, count) = text.split_once('/')?;
@@ -56,16 +56,16 @@ impl FromStr for Shard {
 /// The value of `--shard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardChoice {
-    /// The given part.
+    /// The given shard.
     Part(Shard),
-    /// The part that SLURM_ARRAY_TASK_ID and its companions name.
+    /// The shard that the environment variables of a Slurm job array name (SLURM_ARRAY_TASK_ID and others).
     Slurm,
 }
 
 impl FromStr for ShardChoice {
     type Err = anyhow::Error;
 
-    /// `i/n` or `slurm`.
+    /// Parses `i/n` or `slurm`.
     fn from_str(text: &str) -> Result<Self> {
         if text == "slurm" {
             return Ok(Self::Slurm);
@@ -87,8 +87,8 @@ pub struct ShardArgs {
 }
 
 impl ShardArgs {
-    /// The requested part, or the whole without `--shard`; that it is the whole is printed to standard
-    /// error if a job array suggests that a part was meant.
+    /// Returns the requested shard, or the whole work without `--shard`. In a job array without `--shard`, a warning that the whole
+    /// work is done is printed to standard error.
     ///
     /// # Errors
     /// `--shard slurm` outside of a job array, or in one with gaps.
@@ -109,7 +109,7 @@ impl ShardArgs {
     }
 }
 
-/// `status --shards N --json`: how much of the work is done, part by part.
+/// Options of the `status` commands, which report how much of the work is done: `--shards N --json`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct StatusArgs {
     /// Shards that the index is divided into.
@@ -120,7 +120,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// A JSON array with a line per item, for programs that read lines and no JSON.
+/// Formats items as a JSON array with one line per item, so that line-based programs can read it too.
 ///
 /// # Errors
 /// An item that cannot be written as JSON.

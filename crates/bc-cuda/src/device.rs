@@ -1,7 +1,7 @@
-//! What a device does for the operators: memory, kernels, convolutions and products of matrices.
+//! The interface between operators and a device: memory, kernels, convolutions and products of matrices.
 //!
-//! Two devices exist: a CUDA device (`cuda`, feature `cuda`) and the same kernels on CPU threads (`emulated`, feature
-//! `emulated`), by which sizes, arguments and results of all operators are tested without a GPU.
+//! There are two devices: a CUDA device (`cuda`, feature `cuda`) and an emulation that runs the same kernels on CPU threads
+//! (`emulated`, feature `emulated`), with which all operators are tested without a GPU.
 
 use crate::error::Result;
 use crate::shape::{Convolution, Element, Shape};
@@ -9,7 +9,7 @@ use crate::shape::{Convolution, Element, Shape};
 /// An address in a device's memory.
 pub type Address = u64;
 
-/// A value that a kernel gets, as its bits.
+/// An argument of a kernel, as its bits.
 #[derive(Debug, Clone, Copy)]
 pub struct Argument(pub(crate) u64);
 
@@ -25,7 +25,7 @@ impl From<i32> for Argument {
     }
 }
 
-/// A size: kernels count in 32 bits.
+/// Sizes are passed in 32 bits, because kernels count in 32 bits.
 impl From<usize> for Argument {
     fn from(size: usize) -> Self {
         Self::from(size as i32)
@@ -44,92 +44,92 @@ impl From<f64> for Argument {
     }
 }
 
-/// A kernel and what it is launched with. Blocks have [`BLOCK`] threads.
+/// A kernel launch. Blocks have [`BLOCK`] threads.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The kernel's name.
+    /// Name of the kernel.
     pub kernel: String,
-    /// Blocks.
+    /// Number of blocks in each dimension.
     pub grid: [u32; 3],
-    /// In the kernel's order.
+    /// The kernel's arguments, in its order.
     pub arguments: Vec<Argument>,
 }
 
-/// Threads of every block.
+/// Number of threads of a block.
 pub const BLOCK: usize = 256;
 
-/// Which of the three products of a convolution.
+/// One of the three passes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// y of x and w.
+    /// Computes y from x and w.
     Forward,
-    /// dx of dy and w.
+    /// Computes dx from dy and w.
     BackwardData,
-    /// dw of x and dy.
+    /// Computes dw from x and dy.
     BackwardFilter,
 }
 
-/// A convolution by a library. x is `input`, w is (outputs, kernel height, kernel width, inputs), y is
-/// `convolution.output(input)`; the padding is symmetric.
+/// The arguments of a convolution by a library. x has the shape `input`, w is (outputs, kernel height, kernel width, inputs),
+/// and y has the shape `convolution.output(input)`; the padding must be symmetric.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolve {
-    /// Which of x, w and y is computed.
+    /// The pass, which decides which of x, w and y is computed.
     pub pass: Pass,
-    /// Its sizes.
+    /// The sizes of the convolution.
     pub convolution: Convolution,
     /// The shape of x.
     pub input: Shape,
-    /// Of all three.
+    /// Element type of x, w and y.
     pub element: Element,
     /// Whether 32-bit numbers may be multiplied in 19 bits (TF32).
     pub tf32: bool,
-    /// x or dx.
+    /// Address of x or dx.
     pub x: Address,
-    /// w or dw.
+    /// Address of w or dw.
     pub w: Address,
-    /// y or dy.
+    /// Address of y or dy.
     pub y: Address,
-    /// Whether the result is added to what is there.
+    /// Whether the result is added to the existing values.
     pub add: bool,
 }
 
-/// `c = a b (+ c)` of row-major matrices: a is (rows, inner), or (inner, rows) if transposed; b is (inner, columns), or
-/// (columns, inner) if transposed; c is (rows, columns). Sums are of 32 bits.
+/// The arguments of a product of row-major matrices, `c = a b (+ c)`: a is (rows, inner), or (inner, rows) if transposed; b is
+/// (inner, columns), or (columns, inner) if transposed; c is (rows, columns). Sums have 32 bits.
 #[derive(Debug, Clone, Copy)]
 pub struct Multiply {
-    /// Rows of c.
+    /// Number of rows of c.
     pub rows: usize,
-    /// Columns of c.
+    /// Number of columns of c.
     pub columns: usize,
-    /// What is summed over.
+    /// Number of columns of a and rows of b, over which products are summed.
     pub inner: usize,
     /// Whether a and b are stored transposed.
     pub transposed: [bool; 2],
-    /// Of a and b.
+    /// Element type of a and b.
     pub element: Element,
-    /// Of c.
+    /// Element type of c.
     pub result: Element,
     /// Whether 32-bit numbers may be multiplied in 19 bits (TF32).
     pub tf32: bool,
-    /// The matrices a, b, c.
+    /// Addresses of the matrices a, b, c.
     pub matrices: [Address; 3],
     /// Whether the product is added to c.
     pub add: bool,
 }
 
-/// A device. Work is queued and done in order; only methods that say so wait for it.
+/// A device. Work is queued and done in order; only those methods wait for it that say so.
 ///
 /// # Safety
-/// An implementation returns memory that is not shared until it is freed, keeps the order of the queue, and
-/// accesses only memory that a call names.
+/// An implementation must return memory that is not shared until it is freed, keep the order of the queue, and access only memory
+/// that a call names.
 pub unsafe trait Device: Send + Sync {
-    /// Its name, for messages.
+    /// Returns the name of the device for messages.
     fn name(&self) -> String;
 
-    /// Memory of at least this size, aligned to 256 bytes.
+    /// Allocates at least this number of bytes, aligned to 256 bytes.
     ///
     /// # Errors
-    /// None left.
+    /// Not enough memory.
     fn allocate(&self, bytes: usize) -> Result<Address>;
 
     /// Frees memory; waits for queued work.
@@ -138,56 +138,56 @@ pub unsafe trait Device: Send + Sync {
     /// The address came from [`Device::allocate`], and nothing queued later uses it.
     unsafe fn free(&self, address: Address);
 
-    /// Bytes free and in all.
+    /// Returns the number of free bytes and of all bytes of the device's memory.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     fn memory(&self) -> Result<[usize; 2]>;
 
     /// Queues a kernel.
     ///
     /// # Safety
-    /// The arguments are those of the kernel, and everything that it reads and writes with them and its grid is in allocated
-    /// memory.
+    /// The arguments have the number and types of the kernel's, and everything that the kernel reads and writes with them and the
+    /// grid is in allocated memory.
     ///
     /// # Errors
-    /// A kernel that is not there; the driver's.
+    /// There is no such kernel; the driver fails.
     unsafe fn launch(&self, launch: &Launch) -> Result<()>;
 
-    /// Queues a copy to the device; `from` may be changed afterwards.
+    /// Queues a copy from the host to the device; `from` may be changed when this returns.
     ///
     /// # Safety
-    /// `to` has room for it.
+    /// There is room for `from` at `to`.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     unsafe fn write(&self, to: Address, from: &[u8]) -> Result<()>;
 
-    /// Copies from the device; waits for queued work.
+    /// Copies from the device to the host; waits for queued work.
     ///
     /// # Safety
-    /// `from` has as many bytes.
+    /// There are as many bytes at `from` as `to` has.
     ///
     /// # Errors
-    /// The driver's, those of earlier launches too.
+    /// The driver or earlier queued work fails.
     unsafe fn read(&self, to: &mut [u8], from: Address) -> Result<()>;
 
-    /// Queues a copy on the device.
+    /// Queues a copy within the device's memory.
     ///
     /// # Safety
-    /// Both have as many bytes and do not overlap.
+    /// There are `bytes` bytes at both addresses, and they do not overlap.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     unsafe fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()>;
 
-    /// Queues zeros.
+    /// Queues filling memory with zeros.
     ///
     /// # Safety
-    /// The memory has as many bytes.
+    /// There are `bytes` bytes at `to`.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     unsafe fn zero(&self, to: Address, bytes: usize) -> Result<()>;
 
     /// Queues a convolution.
@@ -196,7 +196,7 @@ pub unsafe trait Device: Send + Sync {
     /// x, w and y have the sizes that the call says.
     ///
     /// # Errors
-    /// A convolution that the library does not know; no memory to work in.
+    /// The library does not support the convolution; not enough memory for its workspace.
     unsafe fn convolve(&self, call: &Convolve) -> Result<()>;
 
     /// Queues a product of matrices.
@@ -205,41 +205,41 @@ pub unsafe trait Device: Send + Sync {
     /// The matrices have the sizes that the call says.
     ///
     /// # Errors
-    /// The library's.
+    /// The library fails.
     unsafe fn multiply(&self, call: &Multiply) -> Result<()>;
 
-    /// Room for uploads that travel beside the queue.
+    /// Allocates memory for uploads of at most `bytes` bytes, which do not wait for queued work.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>>;
 
-    /// Waits for all that is queued.
+    /// Waits for all queued work.
     ///
     /// # Errors
-    /// Those of earlier launches.
+    /// Earlier queued work fails.
     fn synchronize(&self) -> Result<()>;
 }
 
-/// Memory on both sides, for one upload at a time that does not wait for the queue. An upload is sent, received and
-/// released, and only then comes the next (or it is sent anew without having been received).
+/// Memory on the host and on the device for one upload at a time, which does not wait for queued work. An upload is sent, received
+/// and released before the next one is sent; an upload that was not received may be replaced by another one.
 pub trait Staging: Send {
-    /// Copies `bytes` and starts their way to the device, where they arrive behind what reads the upload before. The host
-    /// waits only for the copy before, not for what the device reads.
+    /// Copies `bytes` and starts their transfer to the device, which begins there when all work that reads the previous upload is
+    /// done. The host waits only for the previous transfer, not for the work that reads it.
     ///
     /// # Errors
-    /// More bytes than there is room for; an upload that is received and not released; the driver's.
+    /// More bytes than there is room for; the previous upload was received and not released; the driver fails.
     fn send(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes work that is queued from now on wait for the upload, and returns its address.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     fn receive(&mut self) -> Result<Address>;
 
     /// Declares that all work that reads the upload has been queued.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     fn release(&mut self) -> Result<()>;
 }

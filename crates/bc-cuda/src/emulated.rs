@@ -1,9 +1,9 @@
-//! The kernels on CPU threads: how sizes, arguments and results of all operators are tested without a GPU.
+//! Runs the kernels on CPU threads, so that all operators can be tested without a GPU.
 //!
 //! In: the folder of HIP-CPU (MIT, header-only) and a g++ with TBB. Out: a [`Device`] that compiles the same sources as
-//! nvrtc does, and has plain loops in the place of cuDNN and cuBLAS. Memory is filled with NaN and ends
-//! with a mark that is checked when it is freed, so that a kernel that leaves out a value or writes beyond its memory is
-//! found. Slow: for tests only.
+//! nvrtc does, and has plain loops in the place of cuDNN and cuBLAS. Memory is filled with NaN and followed by guard bytes, which
+//! are checked when it is freed, so that tests find kernels that leave out a value or write beyond their memory. It is slow, for
+//! tests only.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
@@ -20,12 +20,13 @@ use crate::error::{Error, Result, ensure};
 use crate::kernels::{HEADERS, MAIN, SOURCES};
 use crate::shape::Element;
 
-/// Guard bytes after each block, which nothing may write.
+/// Number of guard bytes after each block.
 const GUARD: usize = 256;
+/// Value of the guard bytes.
 const MARK: u8 = 0xa5;
 const ALIGNMENT: usize = 256;
 
-/// What is missing to run kernels on CPU threads, in words; `None` if all is there.
+/// Returns a message about what is missing to run kernels on CPU threads; `None` if nothing is missing.
 pub fn missing(hip_cpu: &Path) -> Option<String> {
     if !hip_cpu.join("include/hip/hip_runtime.h").is_file() {
         return Some(format!("no HIP-CPU in {}", hip_cpu.display()));
@@ -50,15 +51,14 @@ struct Emulated {
     launch: LaunchFunction,
     kernels: usize,
     blocks: Mutex<HashMap<Address, Layout>>,
-    /// Kept open as long as `launch` is.
+    /// Kept open as long as `launch` may be called.
     _library: Library,
 }
 
-/// A device on CPU threads. The library is compiled once for each state of the sources, into the folder of temporary
-/// files.
+/// Opens a device on CPU threads. Its library is compiled once for each state of the sources, into the folder of temporary files.
 ///
 /// # Errors
-/// What g++ says.
+/// g++ fails; the message has its output.
 pub fn open(hip_cpu: &Path) -> Result<Arc<dyn Device>> {
     let path = compiled(hip_cpu)?;
     let call = |error: libloading::Error| Error::Call { call: "dlopen", message: error.to_string() };
@@ -73,7 +73,8 @@ pub fn open(hip_cpu: &Path) -> Result<Arc<dyn Device>> {
     }
 }
 
-/// The library of the kernels, in the folder of temporary files; each file is compiled by itself, once for each state.
+/// Compiles the library of the kernels in the folder of temporary files, unless it exists; returns its path. Each source file is
+/// compiled separately, once for each state of it.
 fn compiled(hip_cpu: &Path) -> Result<PathBuf> {
     let mut units: Vec<(&str, &str)> =
         SOURCES.iter().map(|source| (source.file, source.original())).collect();
@@ -127,7 +128,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-/// One object file, written under a temporary name first, because another process may do the same.
+/// Compiles one source file to an object file, under a temporary name first, because another process may compile it too.
 fn compile(hip_cpu: &Path, work: &Path, name: &str, object: &Path) -> Result<()> {
     let built = work.join(format!("{name}.o"));
     let mut command = Command::new("g++");
@@ -160,10 +161,10 @@ impl Emulated {
     }
 }
 
-/// Values at an address, as 32 bits.
+/// Reads `count` values at an address, converted to 32 bits.
 ///
 /// # Safety
-/// There are that many values.
+/// There are `count` values of the element type.
 unsafe fn values(at: Address, count: usize, element: Element) -> Vec<f32> {
     // SAFETY: the caller's; blocks are aligned to more than either type needs, and offsets are whole values.
     unsafe {
@@ -176,10 +177,10 @@ unsafe fn values(at: Address, count: usize, element: Element) -> Vec<f32> {
     }
 }
 
-/// Writes values at an address; added to what is there if `add`.
+/// Writes values to an address, or adds them to the existing ones if `add`.
 ///
 /// # Safety
-/// There is room for them.
+/// There is room for the values.
 unsafe fn put(at: Address, values: &[f32], element: Element, add: bool) {
     for (index, value) in values.iter().enumerate() {
         // SAFETY: the caller's.
@@ -315,14 +316,14 @@ unsafe impl Device for Emulated {
     }
 }
 
-/// What was sent arrives as late as it may, when it is received. Memory that may not be read (before the arrival, and
-/// after the release) holds no numbers.
+/// An upload slot that finds wrong uses: an upload arrives as late as allowed, when it is received, and memory that may not be read
+/// (before the arrival and after the release) holds NaN.
 struct Slot {
     sent: Vec<u32>,
     memory: Vec<u32>,
-    /// How much was sent and not received.
+    /// Number of bytes of the upload that was sent and not yet received.
     bytes: Option<usize>,
-    /// Received and not released.
+    /// Whether an upload was received and not yet released.
     read: bool,
 }
 
@@ -354,11 +355,12 @@ impl Staging for Slot {
     }
 }
 
-/// Convolutions and products in plain loops, summed in 32 bits.
+/// Convolutions and products of matrices in plain loops, summed in 32 bits.
 mod loops {
     use crate::device::{Convolve, Multiply};
 
-    /// Calls `work(x position, tap, y position)` for every pair that a convolution joins; positions of images.
+    /// Calls `work(position in x, tap, position in y)` for every term of a convolution. Positions are indices into the batch x height
+    /// x width positions of an image.
     fn pairs(call: &Convolve, mut work: impl FnMut(usize, usize, usize)) {
         let (c, x) = (&call.convolution, call.input);
         let padded = c.padding.apply(x);

@@ -1,34 +1,34 @@
-//! What can go wrong on a device.
+//! The errors of this crate.
 
-/// What can go wrong on a device; messages say what to do.
+/// An error of a device; the message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A shared library is not there.
+    /// A shared library is missing.
     #[error(
         "cannot load {library} ({purpose}); looked in LD_LIBRARY_PATH=\"{path}\" and in the system's folders. {remedy}"
     )]
     Library {
-        /// Its name.
+        /// Name of the library.
         library: &'static str,
-        /// What it is for.
+        /// What the library is needed for.
         purpose: &'static str,
-        /// `LD_LIBRARY_PATH`.
+        /// The value of `LD_LIBRARY_PATH`.
         path: String,
         /// What to install.
         remedy: &'static str,
     },
-    /// A name that is not that of a device.
+    /// A name that does not have the form of a device's name.
     #[error("device = \"{0}\" names no device; use \"cuda:0\", \"cuda:1\", ...")]
     Name(String),
-    /// A device that is not there.
+    /// A device that does not exist.
     #[error(
         "there is no device cuda:{ordinal}: the driver sees {count} (CUDA_VISIBLE_DEVICES may hide some)"
     )]
     NoDevice {
-        /// The number that was asked for.
+        /// The requested device number.
         ordinal: usize,
-        /// How many there are.
+        /// The number of devices.
         count: usize,
     },
     /// A device that is too old.
@@ -37,9 +37,9 @@ pub enum Error {
         capability.0, capability.1
     )]
     TooOld {
-        /// Its name.
+        /// Name of the device.
         name: String,
-        /// Its capability.
+        /// Compute capability of the device.
         capability: (i32, i32),
     },
     /// Not enough memory.
@@ -48,48 +48,48 @@ pub enum Error {
         Size(*asked), Size(*free), Size(*total), Size(*held)
     )]
     OutOfMemory {
-        /// Bytes that were asked for.
+        /// Number of requested bytes.
         asked: usize,
-        /// Bytes that are free.
+        /// Number of free bytes of the device.
         free: usize,
-        /// Bytes of the device.
+        /// Number of bytes of the device.
         total: usize,
-        /// Bytes that this process has taken.
+        /// Number of bytes that this process has allocated.
         held: usize,
     },
     /// A kernel that does not compile.
     #[error("the kernels of {file} do not compile for {arch}: {log}")]
     Compile {
-        /// The source.
+        /// Name of the source file.
         file: String,
-        /// The architecture.
+        /// The architecture for which it was compiled.
         arch: String,
         /// The compiler's output.
         log: String,
     },
-    /// No algorithm for a convolution that gives the same bits each time.
+    /// A convolution for which cuDNN has no deterministic algorithm.
     #[error("cuDNN has no deterministic algorithm for the convolution {0}")]
     NoAlgorithm(String),
-    /// A call that the driver or a library refused.
+    /// A failed call of the driver or a library.
     #[error("{call}: {message}")]
     Call {
-        /// The function.
+        /// Name of the function.
         call: &'static str,
         /// The library's message.
         message: String,
     },
-    /// What carries values between processes.
+    /// An error of the exchange between processes.
     #[error(transparent)]
     Peers(Box<dyn std::error::Error + Send + Sync>),
-    /// Arguments that do not fit each other.
+    /// Arguments whose sizes do not match.
     #[error("{0}")]
     Shape(String),
-    /// A file.
+    /// A file that cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What failed.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
@@ -97,7 +97,7 @@ pub enum Error {
 /// The result of most functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Refuses arguments that do not fit.
+/// Returns [`Error::Shape`] with the message unless `holds`.
 pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Shape(message())) }
 }

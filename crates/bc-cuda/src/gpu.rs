@@ -1,4 +1,4 @@
-//! A device with its memory; the operators of this crate are its methods.
+//! The device handle, whose methods are the operators of this crate.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::memory::{Memory, Pool, Usage};
 use crate::shape::{Element, Precision, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// A device with its memory and the precision of a run. Copies are the same device.
+/// A device with its memory and the precision of a run. Clones share the device.
 ///
-/// All work is queued in the order of the calls, from one thread at a time; methods return before it is done. Those
-/// that wait are `read`, `read_image`, `synchronize`.
+/// All work is queued in the order of the calls, from one thread at a time, and methods return before it is done. Only `read`,
+/// `read_image` and `synchronize` wait for it.
 #[derive(Clone)]
 pub struct Gpu {
     pub(crate) device: Arc<dyn Device>,
@@ -29,26 +29,26 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// Maximum number of values of a tensor: kernels count in 32 bits.
+/// Maximum number of values of a tensor, because kernels count in 32 bits.
 const MAX_VALUES: usize = i32::MAX as usize;
 
 impl Gpu {
-    /// A device for a run of this precision.
+    /// Creates a handle for a run of this precision.
     pub fn new(device: Arc<dyn Device>, precision: Precision) -> Self {
         Self { pool: Pool::new(Arc::clone(&device)), device, precision }
     }
 
-    /// Its name, for messages.
+    /// Returns the name of the device for messages.
     pub fn name(&self) -> String {
         self.device.name()
     }
 
-    /// The precision of this run.
+    /// Returns the precision of this run.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// How activations are stored.
+    /// Returns how activations are stored.
     pub fn element(&self) -> Element {
         self.precision.element()
     }
@@ -57,26 +57,26 @@ impl Gpu {
         self.precision == Precision::Tf32
     }
 
-    /// This process's usage of the device's memory.
+    /// Returns this process's usage of the device's memory.
     pub fn usage(&self) -> Usage {
         self.pool.usage()
     }
 
-    /// Bytes of the device: free, and in all.
+    /// Returns the number of free bytes and of all bytes of the device's memory.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     pub fn memory(&self) -> Result<[usize; 2]> {
         self.device.memory()
     }
 
-    /// Frees memory that is not in use (before another crop length, or for another process).
+    /// Frees blocks of the pool that are not in use, for example before tensors of other sizes are allocated or for another process.
     pub fn trim(&self) {
         self.pool.trim();
     }
 
-    /// Calls `work`, which takes memory from the device and not from the pool; once more if that does not suffice, after the
-    /// pool's unused blocks are freed, which may be all that is missing.
+    /// Calls `work`, which allocates memory from the device and not from the pool. If there is not enough memory, frees the pool's
+    /// unused blocks and calls it again.
     pub(crate) fn with_spare_memory<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
             Err(Error::OutOfMemory { .. }) => {
@@ -87,10 +87,10 @@ impl Gpu {
         }
     }
 
-    /// Waits for all that is queued.
+    /// Waits for all queued work.
     ///
     /// # Errors
-    /// Those of earlier launches.
+    /// Earlier queued work fails.
     pub fn synchronize(&self) -> Result<()> {
         self.device.synchronize()
     }
@@ -102,43 +102,43 @@ impl Gpu {
         self.pool.take(count * bytes)
     }
 
-    /// An uninitialised image.
+    /// Allocates an uninitialised image.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn image(&self, shape: Shape, element: Element) -> Result<Image> {
         Ok(Image { memory: self.take(shape.count(), element.bytes())?, shape, element })
     }
 
-    /// An uninitialised buffer.
+    /// Allocates an uninitialised buffer.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn buffer<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
         Ok(Buffer { memory: self.take(len, size_of::<T>())?, len, values: PhantomData })
     }
 
-    /// A buffer of zeros.
+    /// Allocates a buffer of zeros.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn zeros<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
         let mut buffer = self.buffer(len)?;
         self.clear(&mut buffer)?;
         Ok(buffer)
     }
 
-    /// A buffer with these values.
+    /// Creates a buffer with these values.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn upload<T: Pod>(&self, values: &[T]) -> Result<Buffer<T>> {
         let mut buffer = self.buffer(values.len())?;
         self.write(&mut buffer, 0, values)?;
         Ok(buffer)
     }
 
-    /// Overwrites a buffer's values from `at` on.
+    /// Overwrites a buffer's values from index `at` on.
     ///
     /// # Errors
     /// More values than there is room for.
@@ -150,10 +150,10 @@ impl Gpu {
         unsafe { self.device.write(buffer.at(at), bytemuck::cast_slice(values)) }
     }
 
-    /// `count` of a buffer's values from `at` on; waits.
+    /// Reads `count` values of a buffer from index `at` on; waits for queued work.
     ///
     /// # Errors
-    /// More values than there are; those of earlier launches.
+    /// More values than there are; earlier queued work fails.
     pub fn read<T: Pod>(&self, buffer: &Buffer<T>, at: usize, count: usize) -> Result<Vec<T>> {
         ensure(at + count <= buffer.len, || format!("{count} values at {at} of a buffer of {}", buffer.len))?;
         let mut values = vec![T::zeroed(); count];
@@ -162,16 +162,16 @@ impl Gpu {
         Ok(values)
     }
 
-    /// Overwrites with zeros.
+    /// Overwrites a buffer with zeros.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     pub fn clear<T: Pod>(&self, buffer: &mut Buffer<T>) -> Result<()> {
         // SAFETY: the buffer has that many bytes.
         unsafe { self.device.zero(buffer.address(), buffer.len * size_of::<T>()) }
     }
 
-    /// Copies `count` values between buffers.
+    /// Copies `count` values from index `first` of `from` to index `at` of `to`.
     ///
     /// # Errors
     /// More values than there are or there is room for.
@@ -190,10 +190,10 @@ impl Gpu {
         unsafe { self.device.copy(to.at(at), from.at(first), count * size_of::<T>()) }
     }
 
-    /// An image of values in the order (batch, height, width, channels).
+    /// Creates an image from values in the order (batch, height, width, channels).
     ///
     /// # Errors
-    /// Another number of values; no memory.
+    /// Another number of values; not enough memory.
     pub fn upload_image(&self, values: &[f32], shape: Shape, element: Element) -> Result<Image> {
         ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
         let image = self.image(shape, element)?;
@@ -210,10 +210,10 @@ impl Gpu {
         Ok(image)
     }
 
-    /// An image's values in the order (batch, height, width, channels); waits.
+    /// Reads an image's values in the order (batch, height, width, channels); waits for queued work.
     ///
     /// # Errors
-    /// Those of earlier launches.
+    /// Earlier queued work fails.
     pub fn read_image(&self, image: &Image) -> Result<Vec<f32>> {
         let count = image.shape.count();
         match image.element {
@@ -232,10 +232,10 @@ impl Gpu {
         }
     }
 
-    /// Queues a kernel over `blocks`.
+    /// Queues a kernel with a grid of blocks.
     ///
     /// # Safety
-    /// As of [`Device::launch`].
+    /// The requirements of [`Device::launch`].
     pub(crate) unsafe fn launch(
         &self,
         kernel: String,
@@ -253,27 +253,27 @@ impl Gpu {
     }
 }
 
-/// How a kernel covers an image: see `Tile` in `common.cuh`.
+/// How the threads of a kernel are distributed over an image; see `Tile` in `common.cuh`. A *pack* is `vector` consecutive channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tiling {
-    /// Channels that a thread reads at once.
+    /// Number of channels that a thread reads at once.
     pub vector: usize,
-    /// Packs side by side in a block; a power of two.
+    /// Number of packs side by side in a block; a power of two.
     pub lanes: usize,
-    /// Blocks along the channels.
+    /// Number of blocks along the channels.
     pub tiles: usize,
-    /// Blocks along the positions.
+    /// Number of blocks along the positions.
     pub chunks: usize,
 }
 
-/// Channels that are read at once: 16 bytes of them where their number allows, else one.
+/// Returns the number of channels that a thread reads at once: 16 bytes if the number of channels is a multiple, else one channel.
 pub(crate) fn vector(channels: usize, element: Element) -> usize {
     let most = 16 / element.bytes();
     if channels.is_multiple_of(most) { most } else { 1 }
 }
 
 impl Tiling {
-    /// With about `each` positions for a thread, and no more than about `most` blocks.
+    /// Creates a tiling with about `each` positions per thread and at most about `most` blocks.
     pub fn new(shape: Shape, element: Element, each: usize, most: usize) -> Self {
         let vector = vector(shape.channels, element);
         let packs = shape.channels / vector;
@@ -289,18 +289,18 @@ impl Tiling {
         [self.tiles, self.chunks, shape.batch]
     }
 
-    /// The kernel of this name for these packs.
+    /// Returns the full name of the kernel `name` for this tiling.
     pub fn kernel(&self, name: &str, element: Element) -> String {
         kernel(name, element, self.vector)
     }
 }
 
-/// The kernel of this name.
+/// Returns the full name of the kernel `name` for an element type and a number of channels per pack.
 pub(crate) fn kernel(name: &str, element: Element, vector: usize) -> String {
     format!("{name}_{}_v{vector}", element.name())
 }
 
-/// Blocks for kernels that process `count` values in a grid-stride loop.
+/// Returns the grid for kernels that process `count` values in a grid-stride loop.
 pub(crate) fn flat_grid(count: usize) -> [usize; 3] {
     [count.div_ceil(BLOCK * 4).min(4096), 1, 1]
 }

@@ -1,9 +1,9 @@
-//! The kernels' source, as text that nvrtc compiles.
+//! The sources of the kernels, as text that nvrtc compiles.
 
-/// A file of kernels.
+/// A source file of kernels.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// Its name.
+    /// Name of the file.
     pub file: &'static str,
     text: &'static str,
 }
@@ -11,7 +11,7 @@ pub struct Source {
 const COMMON: &str = include_str!("../kernels/common.cuh");
 const INCLUDE: &str = "#include \"common.cuh\"\n";
 
-/// All files of kernels; each is a separate module.
+/// All source files of kernels; each is compiled to a separate module.
 pub const SOURCES: [Source; 5] = [
     Source { file: "norm.cu", text: include_str!("../kernels/norm.cu") },
     Source { file: "pool.cu", text: include_str!("../kernels/pool.cu") },
@@ -20,31 +20,31 @@ pub const SOURCES: [Source; 5] = [
     Source { file: "optim.cu", text: include_str!("../kernels/optim.cu") },
 ];
 
-/// What [`Source::text`] is compiled with.
+/// The options with which [`Source::text`] is compiled.
 pub const OPTIONS: [&str; 1] = ["--std=c++17"];
 
 /// Architectures that `just cuda-check` compiles for: A100, H100, RTX 50.
 pub const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_120"];
 
 impl Source {
-    /// The text, with the header in place of its `#include`.
+    /// Returns the source text, in which `#include "common.cuh"` is replaced by the header.
     pub fn text(&self) -> String {
         self.text.replacen(INCLUDE, COMMON, 1)
     }
 
-    /// The file as it is.
+    /// Returns the unchanged text of the file.
     #[cfg(feature = "emulated")]
     pub(crate) fn original(&self) -> &'static str {
         self.text
     }
 }
 
-/// Headers that g++ needs for the kernels on CPU threads.
+/// Names and texts of the headers that g++ needs for the kernels on CPU threads.
 #[cfg(feature = "emulated")]
 pub(crate) const HEADERS: [(&str, &str); 2] =
     [("common.cuh", COMMON), ("emulated.hpp", include_str!("../kernels/emulated.hpp"))];
 
-/// By which kernels are called there.
+/// Name and text of the file through which kernels are called on CPU threads.
 #[cfg(feature = "emulated")]
 pub(crate) const MAIN: (&str, &str) = ("emulated.cpp", include_str!("../kernels/emulated.cpp"));
 

@@ -1,19 +1,19 @@
 //! The operators of bytecover's networks on a CUDA device.
 //!
 //! In: batches, weights, labels as slices of the host. Out: embeddings, losses, gradients and updated weights, on the
-//! device until they are read. Nothing is known here of networks, files or candle; `bc-nn` writes its networks over
-//! these operators.
+//! device until they are read. This crate does not depend on networks, files or candle; `bc-nn` builds its networks from these
+//! operators.
 //!
-//! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). Their data is
-//! there as an [`Image`] (activations, (batch, height, width, channels), f32 or bf16; copies share memory, and an operator
-//! that works in place copies first if somebody else has it) or a [`Buffer`] (flat weights, gradients, moments and running
-//! statistics in 32 bits; labels as `i32`). All is queued in the order of the calls; only reads wait. Batches
-//! travel beside the queue ([`Uploader`]); what processes exchange is asked of [`Peers`].
+//! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). There are two kinds of
+//! tensors: an [`Image`] holds activations, (batch, height, width, channels), as f32 or bf16. Its clones share memory, and an
+//! operator that works in place copies it first if there are other clones. A [`Buffer`] holds flat weights, gradients, moments and
+//! running statistics in 32 bits, or labels as `i32`. All work is queued in the order of the calls; only reads wait for it.
+//! Batches are uploaded on a stream of their own ([`Uploader`]); values of several processes are exchanged through [`Peers`].
 //!
-//! With the feature `cuda`, `cuda::open` gives a real device: kernels compiled at run time by nvrtc from the sources in
-//! `kernels/`, convolutions by cuDNN, products by cuBLAS, exchange by NCCL (`cuda::Communicator`), all loaded at run time
-//! by cudarc, so that a program with this feature starts anywhere. With the feature `emulated`, `emulated::open` runs the
-//! same kernels on CPU threads, with plain loops for cuDNN and cuBLAS: how everything here is tested without a GPU.
+//! With the feature `cuda`, `cuda::open` opens a GPU: kernels are compiled at run time by nvrtc from the sources in
+//! `kernels/`, convolutions run in cuDNN, products in cuBLAS, exchange in NCCL (`cuda::Communicator`). All these libraries are
+//! loaded at run time by cudarc, so that a program with this feature also starts without them. With the feature `emulated`,
+//! `emulated::open` runs the same kernels on CPU threads, with plain loops for cuDNN and cuBLAS, for tests without a GPU.
 //!
 //! ```
 //! use bc_cuda::{Gpu, Precision};

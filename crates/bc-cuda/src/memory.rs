@@ -1,7 +1,6 @@
-//! Memory that is kept for the next step: a dropped block is reused for the next request of its size.
+//! A memory pool: a dropped block is kept and reused for the next request of its size.
 //!
-//! Everything runs on one queue in order, so a block may be reused while kernels that were queued earlier still
-//! use it.
+//! All work runs in order on one queue, so a block may be reused while kernels that were queued earlier still use it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,34 +8,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::device::{Address, Device};
 use crate::error::{Error, Result};
 
-/// Small blocks are multiples of this.
+/// Sizes of small blocks are multiples of this number of bytes.
 const SMALL: usize = 512;
 
-/// The size of the block that holds `bytes`: at most an eighth more, so that lengths that vary a little share blocks.
+/// Returns the size of the block for a request of `bytes`: for large blocks at most an eighth more, so that requests of slightly
+/// different sizes share blocks.
 pub(crate) fn block_size(bytes: usize) -> usize {
     let step = (bytes.max(1).next_power_of_two() / 16).max(SMALL);
     bytes.max(1).div_ceil(step) * step
 }
 
-/// Free blocks by size.
+/// The free blocks by size, and the usage of memory.
 #[derive(Default)]
 struct Free {
     blocks: BTreeMap<usize, Vec<Address>>,
-    /// Bytes taken from the device.
+    /// Number of bytes allocated from the device.
     held: usize,
-    /// Bytes in use, now and at most.
+    /// Number of bytes in use.
     used: usize,
+    /// Maximum number of bytes that were in use at a time.
     peak: usize,
 }
 
 /// A process's usage of a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes taken from the device.
+    /// Number of bytes allocated from the device.
     pub held: usize,
-    /// Bytes in use.
+    /// Number of bytes in use.
     pub used: usize,
-    /// The most that were in use at a time.
+    /// Maximum number of bytes that were in use at a time.
     pub peak: usize,
 }
 
@@ -54,7 +55,7 @@ impl Pool {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory that is not shared.
+    /// Allocates memory, from a free block if there is one that fits.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
         let size = block_size(bytes);
         let mut free = self.locked();
@@ -128,7 +129,7 @@ impl Drop for Block {
     }
 }
 
-/// Memory of a device; copies of it share it.
+/// Memory of a device; clones share it.
 #[derive(Clone)]
 pub struct Memory(Arc<Block>);
 
@@ -137,7 +138,7 @@ impl Memory {
         self.0.address
     }
 
-    /// Whether it is not shared.
+    /// Returns whether there are no other clones.
     pub(crate) fn is_unique(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

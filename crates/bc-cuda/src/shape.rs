@@ -2,36 +2,36 @@
 
 use crate::error::{Error, Result, ensure};
 
-/// The shape of a tensor; on the device (batch, height, width, channels), the last one fastest.
+/// The shape of a tensor. Its memory order on the device is (batch, height, width, channels), with channels consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Items of the batch.
+    /// Number of items of the batch.
     pub batch: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
 }
 
 impl Shape {
-    /// From the order of bc-nn: channels first.
+    /// Creates a shape from sizes in the order of bc-nn, channels first.
     pub const fn new(channels: usize, batch: usize, height: usize, width: usize) -> Self {
         Self { batch, height, width, channels }
     }
 
-    /// Rows of a matrix: (batch, channels).
+    /// Creates the shape of a matrix (batch, channels).
     pub const fn matrix(batch: usize, channels: usize) -> Self {
         Self { batch, height: 1, width: 1, channels }
     }
 
-    /// Positions of an item.
+    /// Returns the number of positions of an item: height x width.
     pub const fn positions(&self) -> usize {
         self.height * self.width
     }
 
-    /// All values.
+    /// Returns the number of values.
     pub const fn count(&self) -> usize {
         self.batch * self.height * self.width * self.channels
     }
@@ -44,17 +44,17 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// How a value of an activation is stored.
+/// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// 32 bits.
+    /// A 32-bit float.
     F32,
-    /// The upper 16 bits of 32, rounded to nearest even.
+    /// bfloat16: the upper 16 bits of a 32-bit float, rounded to nearest even.
     Bf16,
 }
 
 impl Element {
-    /// Bytes of a value.
+    /// Returns the number of bytes of a value.
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -62,7 +62,7 @@ impl Element {
         }
     }
 
-    /// Its name in the names of kernels.
+    /// Returns the type's name as it is used in the names of kernels.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -71,20 +71,20 @@ impl Element {
     }
 }
 
-/// How numbers are stored and multiplied.
+/// The precision in which numbers are stored and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
-    /// 32 bits throughout.
+    /// Numbers have 32 bits throughout.
     #[default]
     F32,
-    /// Stored in 32 bits, multiplied by tensor cores in 19 and summed in 32.
+    /// Numbers are stored in 32 bits, multiplied by tensor cores in 19 bits and summed in 32 bits.
     Tf32,
-    /// Activations and copies of weights in bf16, sums in 32 bits.
+    /// Activations and copies of weights are stored in bf16; sums have 32 bits.
     Bf16,
 }
 
 impl Precision {
-    /// How activations and copies of weights are stored.
+    /// Returns the element type of activations and copies of weights.
     pub const fn element(self) -> Element {
         match self {
             Self::F32 | Self::Tf32 => Element::F32,
@@ -111,30 +111,30 @@ impl std::str::FromStr for Precision {
 /// Padding around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Padding {
-    /// Rows above.
+    /// Number of rows above.
     pub top: usize,
-    /// Rows below.
+    /// Number of rows below.
     pub bottom: usize,
-    /// Columns on the left.
+    /// Number of columns on the left.
     pub left: usize,
-    /// Columns on the right.
+    /// Number of columns on the right.
     pub right: usize,
-    /// Whether the rows above and below are the other end's (a ring) and not zeros.
+    /// Whether the height is padded circularly, with the rows of the other end instead of zeros.
     pub ring: bool,
 }
 
 impl Padding {
-    /// Equally many zeros on both sides.
+    /// Creates a padding with this number of zero rows above and below, and of zero columns on the left and right.
     pub const fn symmetric(rows: usize, columns: usize) -> Self {
         Self { top: rows, bottom: rows, left: columns, right: columns, ring: false }
     }
 
-    /// Whether cuDNN supports it: zeros, equally many on both sides.
+    /// Returns whether cuDNN supports the padding: zeros, equally many on both sides.
     pub const fn is_symmetric(&self) -> bool {
         self.top == self.bottom && self.left == self.right && !(self.ring && self.top > 0)
     }
 
-    /// A padded shape.
+    /// Returns a shape with this padding added.
     pub const fn apply(&self, shape: Shape) -> Shape {
         Shape {
             height: shape.height + self.top + self.bottom,
@@ -144,36 +144,36 @@ impl Padding {
     }
 }
 
-/// A convolution: cross-correlation, as PyTorch's `Conv2d`.
+/// The sizes of a convolution (a cross-correlation, like PyTorch's `Conv2d`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Convolution {
-    /// Channels of the input.
+    /// Number of channels of the input.
     pub inputs: usize,
-    /// Channels of the output.
+    /// Number of channels of the output.
     pub outputs: usize,
-    /// Height and width.
+    /// Height and width of the kernel.
     pub kernel: [usize; 2],
-    /// Over height and width.
+    /// Stride along height and width.
     pub stride: [usize; 2],
-    /// Around the input.
+    /// Padding around the input.
     pub padding: Padding,
 }
 
 impl Convolution {
-    /// Values of the weights.
+    /// Returns the number of weights.
     pub const fn weights(&self) -> usize {
         self.outputs * self.inputs * self.taps()
     }
 
-    /// Positions of the kernel.
+    /// Returns the number of positions of the kernel: height x width.
     pub const fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// The output's shape.
+    /// Returns the output's shape.
     ///
     /// # Errors
-    /// An input of other channels, or smaller than the kernel.
+    /// The input has another number of channels, or is smaller than the kernel.
     pub fn output(&self, x: Shape) -> Result<Shape> {
         let padded = self.padding.apply(x);
         ensure(
@@ -193,10 +193,10 @@ impl Convolution {
         })
     }
 
-    /// Multiplications and additions of the forward pass (each of the two backward passes has as many).
+    /// Computes the number of multiplications and additions of the forward pass. Each of the two backward passes has as many.
     ///
     /// # Errors
-    /// As [`Convolution::output`].
+    /// The errors of [`Convolution::output`].
     pub fn flops(&self, x: Shape) -> Result<f64> {
         Ok(2.0 * self.output(x)?.count() as f64 * (self.inputs * self.taps()) as f64)
     }

@@ -1,4 +1,4 @@
-//! Values on the device: images (activations) and buffers (weights, gradients, statistics, labels).
+//! Tensors on the device: images (activations) and buffers (weights, gradients, statistics, labels).
 
 use std::marker::PhantomData;
 
@@ -8,7 +8,7 @@ use crate::device::Address;
 use crate::memory::Memory;
 use crate::shape::{Element, Shape};
 
-/// Activations: (batch, height, width, channels), f32 or bf16. Copies share memory.
+/// Activations on the device: (batch, height, width, channels), f32 or bf16. Clones share memory.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub(crate) memory: Memory,
@@ -17,20 +17,20 @@ pub struct Image {
 }
 
 impl Image {
-    /// Its shape.
+    /// Returns the shape of the image.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// How its values are stored.
+    /// Returns the element type of the image.
     pub fn element(&self) -> Element {
         self.element
     }
 
-    /// The same values in another shape.
+    /// Returns the same values in another shape.
     ///
     /// # Panics
-    /// Another number of values.
+    /// The shape has another number of values.
     #[must_use]
     pub fn reshape(&self, shape: Shape) -> Self {
         assert_eq!(shape.count(), self.shape.count(), "{} is not of as many values as {shape}", self.shape);
@@ -42,7 +42,7 @@ impl Image {
     }
 }
 
-/// Contiguous values.
+/// Contiguous values on the device.
 #[derive(Debug)]
 pub struct Buffer<T> {
     pub(crate) memory: Memory,
@@ -51,12 +51,12 @@ pub struct Buffer<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -65,21 +65,21 @@ impl<T: Pod> Buffer<T> {
         self.memory.address()
     }
 
-    /// The address of value `index`.
+    /// Returns the address of value `index`.
     pub(crate) fn at(&self, index: usize) -> Address {
         assert!(index <= self.len, "value {index} of {}", self.len);
         self.memory.address() + (index * size_of::<T>()) as u64
     }
 }
 
-/// From (channels, batch, height, width) to (batch, height, width, channels).
+/// Permutes values from (channels, batch, height, width) to (batch, height, width, channels).
 pub fn channels_last(values: &[f32], shape: Shape) -> Vec<f32> {
     let Shape { channels, .. } = shape;
     let places = shape.count() / channels.max(1);
     (0..shape.count()).map(|index| values[index % channels * places + index / channels]).collect()
 }
 
-/// From (batch, height, width, channels) to (channels, batch, height, width).
+/// Permutes values from (batch, height, width, channels) to (channels, batch, height, width).
 pub fn channels_first(values: &[f32], shape: Shape) -> Vec<f32> {
     let Shape { channels, .. } = shape;
     let places = shape.count() / channels.max(1);

@@ -1,4 +1,4 @@
-//! Batches on their way to the device beside the queue: the next one arrives while a step reads the last.
+//! Uploads batches to the device without waiting for queued work: the next one arrives while a step reads the current one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use crate::memory::block_size;
 use crate::shape::{Element, Shape};
 use crate::tensor::Image;
 
-/// Page-locked memory with memory of the device, for one batch.
+/// Page-locked memory and memory of the device, for one batch.
 struct Slot {
     bytes: usize,
     staging: Box<dyn Staging>,
 }
 
-/// Slots that no batch is in; the one that was left first is first.
+/// The free slots, the one that was freed first in front.
 #[derive(Default)]
 struct Slots(Mutex<VecDeque<Slot>>);
 
@@ -26,14 +26,14 @@ impl Slots {
     }
 }
 
-/// Sends batches to a device, into as many slots as there are batches under way at a time: two where the next one is
-/// sent while a step runs. Slots grow with the batches and are used again.
+/// Uploads batches to a device. It allocates as many slots as there are uploads at a time (two if the next batch is sent while a step
+/// runs); slots are reused, and replaced by larger ones for larger batches.
 pub struct Uploader {
     gpu: Gpu,
     free: Arc<Slots>,
 }
 
-/// A batch under way. Its slot is free again when it is received or dropped.
+/// A batch that was sent and not yet received. Its slot becomes free when it is received or dropped.
 pub struct Upload {
     slot: Option<Slot>,
     shape: Shape,
@@ -47,15 +47,15 @@ impl Drop for Upload {
 }
 
 impl Uploader {
-    /// Without a slot yet.
+    /// Creates an uploader without slots.
     pub fn new(gpu: &Gpu) -> Self {
         Self { gpu: gpu.clone(), free: Arc::default() }
     }
 
-    /// Starts the way of a batch (batch, height, width, channels) to the device, and returns before it is there.
+    /// Starts the transfer of a batch (batch, height, width, channels) to the device; returns before it has arrived.
     ///
     /// # Errors
-    /// Another number of values; no memory; the driver's.
+    /// Another number of values; not enough memory; the driver fails.
     pub fn send(&self, values: &[f32], shape: Shape) -> Result<Upload> {
         ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
         let mut slot = self.slot(size_of_val(values))?;
@@ -63,7 +63,8 @@ impl Uploader {
         Ok(Upload { slot: Some(slot), shape, home: Arc::clone(&self.free) })
     }
 
-    /// A free slot of so many bytes; the oldest, for what was read from it last is read by now.
+    /// Returns a free slot of at least this number of bytes: the one that was freed first, because the work that reads it is most
+    /// likely done.
     fn slot(&self, bytes: usize) -> Result<Slot> {
         let mut free = self.free.locked();
         let large = free.iter().position(|slot| slot.bytes >= bytes);
@@ -77,11 +78,11 @@ impl Uploader {
         Ok(Slot { bytes, staging })
     }
 
-    /// A batch that was sent, cut into `parts` of as many items each, as images of this element. What is queued from now
-    /// on waits for its arrival; the host does not.
+    /// Returns a batch that was sent, divided into `parts` images of equally many items and of this element type. Work that is
+    /// queued from now on waits for its arrival; the host does not.
     ///
     /// # Errors
-    /// A batch that cannot be cut like this; no memory; the driver's.
+    /// The number of items is not a multiple of `parts`; not enough memory; the driver fails.
     pub fn receive(&self, mut upload: Upload, parts: usize, element: Element) -> Result<Vec<Image>> {
         let shape = upload.shape;
         ensure(parts > 0 && shape.batch.is_multiple_of(parts), || format!("{shape} in {parts} parts"))?;

@@ -1,5 +1,5 @@
-//! Builds an index file from versions that arrive one by one: their audio is located, the results of earlier runs are
-//! filled in, and they are written in chunks. Memory holds a chunk of versions, and of the others only some hashes.
+//! Builds an index file from versions that arrive one by one: locates their audio, fills in the results of earlier runs, and
+//! writes them in chunks. Memory holds one chunk of versions, and some hashes of each of the others.
 
 use anyhow::Result;
 use bc_formats::config::Config;
@@ -31,8 +31,11 @@ pub struct Assembly<'a> {
     judge: Judge<'a>,
     tally: Tally,
     writer: IndexWriter,
+    /// Versions that are not processed yet.
     chunk: Vec<Version>,
+    /// A text that says where the first missing file was looked for.
     first_missing: Option<String>,
+    /// Number of files that `verify` has inspected.
     verified: usize,
 }
 
@@ -42,7 +45,7 @@ pub struct Assembled {
     pub figures: Figures,
     /// Remarks about single files.
     pub remarks: Remarks,
-    /// A text that tells where the first missing file was looked for.
+    /// A text that says where the first missing file was looked for.
     pub first_missing: Option<String>,
     /// Number of files that `verify` has inspected.
     pub verified: usize,
@@ -77,6 +80,7 @@ impl<'a> Assembly<'a> {
         if self.chunk.len() == CHUNK { self.end_chunk() } else { Ok(()) }
     }
 
+    /// Processes and writes the versions of the chunk.
     fn end_chunk(&mut self) -> Result<()> {
         let mut versions = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
         match self.lookup {

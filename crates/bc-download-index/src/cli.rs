@@ -104,7 +104,7 @@ struct VerifyArgs {
     fast: bool,
 }
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 ///
 /// # Errors
 /// The errors of the command.

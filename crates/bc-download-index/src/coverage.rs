@@ -28,14 +28,14 @@ pub struct Coverage(pub Vec<SplitCoverage>);
 #[derive(Debug)]
 pub struct Counter {
     usable: fn(&Version) -> bool,
-    /// Per split: versions listed, and the ids of the usable ones.
+    /// For each split, the number of listed versions and the ids of the usable ones.
     splits: Vec<(usize, Vec<Box<str>>)>,
-    /// Split and clique, and whether a version of it is usable.
+    /// For each clique of a split (by the digest of its id), whether one of its versions is usable.
     cliques: HashMap<(Split, Digest), bool>,
 }
 
 impl Counter {
-    /// A counter without versions; `usable` decides which versions count as usable.
+    /// Creates a counter without versions; `usable` decides which versions count as usable.
     pub fn new(usable: fn(&Version) -> bool) -> Self {
         let splits = Split::ALL.iter().map(|_| Default::default()).collect();
         Self { usable, splits, cliques: HashMap::new() }
@@ -53,7 +53,7 @@ impl Counter {
         }
     }
 
-    /// The counts.
+    /// Returns the counts.
     pub fn finish(self) -> Coverage {
         let mut cliques = [[0; 2]; 4];
         for ((split, _), usable) in self.cliques {

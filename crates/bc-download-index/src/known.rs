@@ -1,8 +1,8 @@
-//! Fills in what earlier runs found: failures that `download` recorded next to the audio,
-//! and inspections that `verify` recorded next to the index.
+//! Fills in the results of earlier runs: failures that `download` recorded next to the audio, and inspections that `verify`
+//! recorded next to the index.
 //!
-//! So the index follows from the lists, the files and these notes alone, and `build` after
-//! `verify`, or after a part of a download, loses nothing.
+//! The index follows from the lists, the files and these notes alone. Therefore `build` loses nothing when it runs after
+//! `verify`, or in the middle of a download.
 
 use std::path::Path;
 
@@ -49,7 +49,7 @@ impl<'a> EarlierNotes<'a> {
         }
     }
 
-    /// The recorded inspections of files that have not changed since, one entry per version.
+    /// Returns the recorded inspections of files that have not changed since, one entry per version.
     pub fn inspections(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Inspection>> {
         let inspection_of = |version: &Version| {
             let path = version.audio_path.as_deref()?;

@@ -4,12 +4,12 @@
 //! **Out**: `index.parquet`, one row per version with its clique, split, file and status, and
 //! the counts of what is usable ([`coverage`]). [`synth`] makes a demo set.
 //!
-//! Files are fetched by [`download`] and decoded once by [`verify`]; what both record next to the audio and the
-//! index is [`known`] to every later run of each of the three. A command that writes the index first reads it again, under
-//! its [`lock`], so that commands that run at the same time do not lose each other's updates.
+//! [`download`] fetches files, and [`verify`] decodes each of them once. Both record their results next to the audio and the
+//! index, and every later run of `build`, `download` or `verify` fills them in ([`known`]). A command that writes the index
+//! first reads it again, under its [`lock`], so that commands that run at the same time do not lose each other's updates.
 //!
-//! An index is never held in memory: its versions are read, located, judged and written in chunks
-//! ([`assemble`]); what has to be remembered of each is a hash.
+//! An index is never held in memory as a whole: its versions are read, located, judged and written in chunks
+//! ([`assemble`]), and only some hashes of each are kept.
 //!
 //! After this stage no program reads the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that are listed twice are found here.

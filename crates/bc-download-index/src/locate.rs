@@ -23,8 +23,11 @@ const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 /// The audio of a data set.
 pub struct Audio<'a> {
     config: &'a IndexConfig,
+    /// The folder of the audio, as paths of the index name it.
     folder: PathBuf,
+    /// The audio directly in the folder, by names without extensions.
     by_stem: HashMap<String, PathBuf>,
+    /// The names in other folders that were looked into.
     listed: ListedFolders,
     /// Metadata of a store's objects, by path: the store is queried once for all of them.
     objects: Option<HashMap<PathBuf, About>>,
@@ -43,14 +46,14 @@ impl<'a> Audio<'a> {
         }
         let objects: HashMap<PathBuf, About> =
             objects(config)?.into_iter().map(|(name, about)| (folder.join(name), about)).collect();
-        let mut directly: Vec<PathBuf> =
+        let mut in_folder: Vec<PathBuf> =
             objects.keys().filter(|path| path.parent() == Some(&folder)).cloned().collect();
-        directly.sort();
-        let by_stem = by_stem(directly, config);
+        in_folder.sort();
+        let by_stem = by_stem(in_folder, config);
         Ok(Self { config, folder, by_stem, listed: ListedFolders::default(), objects: Some(objects) })
     }
 
-    /// Size and modification time of a file as it is now, or of an object as it was listed; `None` if absent.
+    /// Returns the size and modification time of a file as it is now, or of an object as it was listed; `None` if absent.
     ///
     /// # Errors
     /// The metadata of the file cannot be read.
@@ -61,11 +64,12 @@ impl<'a> Audio<'a> {
         }
     }
 
+    /// Returns whether a file or an object exists.
     fn exists(&self, path: &Path) -> bool {
         self.objects.as_ref().map_or_else(|| file_exists(path), |objects| objects.contains_key(path))
     }
 
-    /// Sets the file of a version, of which only the size is known so far.
+    /// Sets path, size and status of a version whose file exists and is not inspected yet.
     fn set_file(&self, version: &mut Version, path: &Path) {
         version.reason = None;
         version.bytes = match &self.objects {
@@ -76,7 +80,7 @@ impl<'a> Audio<'a> {
         version.status = Status::Ok;
     }
 
-    /// The named file; if the name has no extension, the file of that name with one.
+    /// Returns `path` if it exists; if it has no extension of audio, the existing file of that name with one.
     fn existing(&self, path: PathBuf) -> Option<PathBuf> {
         if self.exists(&path) {
             return Some(path);
@@ -99,10 +103,10 @@ impl<'a> Audio<'a> {
             .find(|path| self.exists(path))
     }
 
-    /// Sets path, size and status of every version: the path the source names (kept in
-    /// `audio_path`, with or without its extension) below `dataset_path`, else
-    /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Returns where the first
-    /// missing one was looked for.
+    /// Finds the file of every version, and sets path, size and status. A file is looked for in this order: the path that
+    /// the source names (in `audio_path`, with or without its extension) below `dataset_path`;
+    /// `<dataset_path>/<id>.<extension>`; the name of that path directly in `dataset_path`. Returns a text that says where
+    /// the first missing file was looked for.
     pub fn locate(&self, versions: &mut [Version]) -> Option<String> {
         let locate_one = |version: &mut Version| {
             let named = version.audio_path.take();
@@ -134,8 +138,9 @@ impl<'a> Audio<'a> {
         })
     }
 
-    /// Updates the files of an index: those that were added at `<dataset_path>/<id>.<extension>`, removed or changed
-    /// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
+    /// Updates path, size and status of versions of an existing index, whose files may have been changed, removed, or added
+    /// at `<dataset_path>/<id>.<extension>` since it was written. The results of inspections are cleared; `verify`'s notes
+    /// fill them in again.
     pub fn refresh(&self, versions: &mut [Version]) {
         versions.par_iter_mut().for_each(|version| {
             let existing = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.exists(path));
@@ -148,7 +153,7 @@ impl<'a> Audio<'a> {
     }
 }
 
-/// `dataset_path` as the index names it: relative to `audio_root`, if there is one.
+/// Returns `dataset_path` as paths of the index name it: below `audio_root`, if there is one.
 ///
 /// # Errors
 /// `dataset_path` is no folder, or not below `audio_root`.
@@ -175,7 +180,7 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     }
 }
 
-/// Size and modification time of a file or an object as it is now; `None` if absent.
+/// Returns the size and modification time of a file or an object as it is now; `None` if absent.
 ///
 /// # Errors
 /// The file system or store cannot be asked about the file.
@@ -187,8 +192,8 @@ pub fn about_now(path: &Path) -> io::Result<Option<About>> {
     }
 }
 
-/// Whether a file exists. If its metadata cannot be read, it counts as existing: a temporary error of a network file system must not
-/// make files missing.
+/// Returns whether a file exists. If its metadata cannot be read, it counts as existing: a temporary error of a
+/// network file system must not make files missing.
 pub fn file_exists(path: &Path) -> bool {
     match retry::io(|| std::fs::metadata(path)) {
         Ok(about) => about.is_file(),
@@ -203,8 +208,8 @@ fn mark_missing(version: &mut Version, config: &IndexConfig) {
     version.reason = Some(missing_reason(version, config));
 }
 
-/// The reason of a missing version: the same text from every command, so that the index does not depend on which one ran last. The path that a list
-/// names is known to `build` alone.
+/// Returns the reason of a missing version. All commands give the same text, so that the index does not depend on which one
+/// ran last; it leaves out the path that a list names, which only `build` knows.
 fn missing_reason(version: &Version, config: &IndexConfig) -> String {
     format!("no file {}.* in {}", version.version_id, config.dataset_path.display())
 }
@@ -220,7 +225,7 @@ fn clear_inspection(version: &mut Version) {
     version.content_hash = None;
 }
 
-/// The files of `dataset_path` by their names without extensions. The folder is listed once: querying the file
+/// Returns the files of `dataset_path` by their names without extensions. The folder is listed once: querying the file
 /// system for each of 100,000 ids and 16 extensions is slow.
 ///
 /// # Errors
@@ -229,7 +234,7 @@ pub fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
     Ok(by_stem(listing(&audio_folder(config)?)?, config))
 }
 
-/// The objects of a store below `dataset_path`, in order of their names.
+/// Returns the objects of a store below `dataset_path`, in order of their names.
 ///
 /// # Errors
 /// The store does not list them.
@@ -237,6 +242,7 @@ pub fn objects(config: &IndexConfig) -> Result<Vec<(String, About)>> {
     retry::io(|| bc_store::list(&config.dataset_path)).context("[index] dataset_path")
 }
 
+/// Maps the names of audio files without extensions to their paths; the first path of a name counts.
 fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf> {
     let only = config.file_extension.trim_start_matches('.').to_lowercase();
     let fits = |path: &Path| {
@@ -251,17 +257,17 @@ fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf
     by_stem
 }
 
-/// Whether a file of this name counts as the audio of a version, whether or not it will decode.
+/// Returns whether a file of this name counts as the audio of a version, whether or not it will decode.
 pub fn is_kept(path: &Path) -> bool {
     is_audio(path) || extension(path).is_some_and(|found| CONTAINERS.contains(&found.as_str()))
 }
 
-/// The extensions for which [`is_kept`] holds.
+/// Returns the extensions for which [`is_kept`] holds.
 pub fn kept_extensions() -> impl Iterator<Item = &'static str> {
     EXTENSIONS.into_iter().chain(CONTAINERS)
 }
 
-/// The paths in a folder of audio, sorted.
+/// Lists the paths in a folder of audio, sorted.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -282,12 +288,12 @@ pub fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
 struct ListedFolders(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
 
 impl ListedFolders {
-    /// The names in a folder; none if it cannot be listed.
+    /// Lists the names in a folder; none if it cannot be listed.
     fn names(&self, folder: &Path) -> Arc<HashSet<OsString>> {
         if let Some(names) = self.0.lock().expect("no holder panics").get(folder) {
             return Arc::clone(names);
         }
-        // Two threads may list the same folder; that costs less than one that waits for the other.
+        // Two threads may list the same folder at the same time, which costs less than waiting for each other.
         let entries = retry::io(|| std::fs::read_dir(folder));
         let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
         let names = Arc::new(names.collect());
@@ -296,7 +302,7 @@ impl ListedFolders {
     }
 }
 
-/// A file's name without folders and without an extension of audio.
+/// Returns a file's name without folders and without an extension of audio.
 fn stem(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
     match name.rsplit_once('.') {
@@ -305,7 +311,7 @@ fn stem(path: &str) -> &str {
     }
 }
 
-/// The extension in lower case.
+/// Returns the extension in lower case.
 pub fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }

@@ -1,7 +1,7 @@
 //! Locks of the index and of notes: one process at a time reads the index, adds its results and writes it.
 //!
-//! `verify` and `download` work for hours; they hold the lock only while they bring what they found into the
-//! index as it then is, so that nothing that `build` wrote in the meantime is lost.
+//! `verify` and `download` work for hours. They hold the lock only at their end, while they read the index again and add
+//! their results, so that nothing that `build` wrote in the meantime is lost.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,10 +12,11 @@ use bc_cli::{Interrupted, interrupt, progress};
 use bc_formats::atomic;
 use bc_formats::lock::{Lock, LockMode, acquire, lock_folder};
 
+/// Name of the lock file of an index.
 const NAME: &str = ".index.lock";
 
-/// Waits for the lock of the folder of the index, until the returned lock is dropped. What writers that were
-/// killed left half-written there is removed.
+/// Waits for the lock of the folder of the index, and holds it until the returned value is dropped. Unfinished files of
+/// killed writers are removed.
 ///
 /// # Errors
 /// A folder that cannot be written, or Ctrl-C during the wait.
@@ -37,7 +38,7 @@ pub fn index(index: &Path) -> Result<Lock> {
             let lock = result?;
             let name = index.file_name().unwrap_or_default().to_string_lossy();
             let own_files = [name.as_ref(), "coverage.md", "clique_sizes.png"];
-            // Without locks another process may be writing one of them.
+            // On a file system without locks, another process may be writing one of them.
             if lock.is_effective() {
                 atomic::remove_leftovers(folder, |name| own_files.contains(&name))?;
             }
@@ -57,10 +58,11 @@ pub fn index(index: &Path) -> Result<Lock> {
     }
 }
 
-/// Makes this process the only one that appends to the notes at `notes`.
+/// Locks the notes at `notes` for this process, the only one that may append to them. `what` names the command and its shard
+/// in the error.
 ///
 /// # Errors
-/// Another process does.
+/// Another process holds the lock.
 pub fn notes(notes: &Path, what: &str) -> Result<File> {
     let name = format!(".{}.lock", notes.file_name().unwrap_or_default().to_string_lossy());
     lock_folder(notes.parent().unwrap_or(Path::new("")), &name, LockMode::Exclusive, || {

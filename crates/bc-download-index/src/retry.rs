@@ -16,7 +16,7 @@ pub fn io<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     POLICY.run(|error| retry_when(error) == RetryWhen::ThisRun, interrupt::requested, work).0
 }
 
-/// Whether an error means that there is no such file; any other error does not tell.
+/// Returns whether an error means that there is no such file. After any other error, the file may or may not exist.
 pub fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | InvalidInput | InvalidFilename)

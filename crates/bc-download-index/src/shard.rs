@@ -3,12 +3,12 @@
 use bc_cli::Shard;
 use bc_formats::fingerprint::Fingerprint;
 
-/// Whether the version `id` belongs to `shard`.
+/// Returns whether the version `id` belongs to `shard`.
 pub fn takes(shard: Shard, id: &str) -> bool {
     shard == Shard::WHOLE || number_of(id, shard.count) == shard.index
 }
 
-/// The shard of the version `id`, from 0. It depends only on the id: a version stays in its shard when the list grows
+/// Returns the shard of the version `id`, from 0. It depends only on the id: a version stays in its shard when the list grows
 /// or is put into another order.
 pub fn number_of(id: &str, count: usize) -> usize {
     let digest = Fingerprint::of("part").add(id).finish();
@@ -16,7 +16,7 @@ pub fn number_of(id: &str, count: usize) -> usize {
     (number % count as u64) as usize
 }
 
-/// The file name of a shard's notes: `stem.jsonl` for all versions, `stem-2-of-8.jsonl` for a shard.
+/// Returns the file name of a shard's notes: `stem.jsonl` for all versions, `stem-2-of-8.jsonl` for a shard.
 pub fn notes_name(stem: &str, shard: Shard) -> String {
     match shard {
         Shard::WHOLE => format!("{stem}.jsonl"),
@@ -24,7 +24,7 @@ pub fn notes_name(stem: &str, shard: Shard) -> String {
     }
 }
 
-/// Whether `name` is the file name of the notes of any shard or of all versions.
+/// Returns whether `name` is the file name of the notes of any shard or of all versions.
 pub fn is_notes_name(stem: &str, name: &str) -> bool {
     let Some(between) = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".jsonl")) else {
         return false;

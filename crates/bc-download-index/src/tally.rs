@@ -26,7 +26,7 @@ struct Detail {
     cliques: HashMap<Digest, u32>,
 }
 
-/// Counts of an index. Those below `coverage` are empty unless the tally counts in detail.
+/// Counts of an index. The fields after `coverage` are empty unless the tally counts in detail.
 #[derive(Debug, Default)]
 pub struct Figures {
     statuses: BTreeMap<Status, usize>,
@@ -45,7 +45,7 @@ pub struct Figures {
 }
 
 impl Tally {
-    /// A tally without versions; with `detail`, it also counts what only the report of `verify` needs.
+    /// Creates a tally without versions; with `detail`, it also counts what only the report of `verify` needs.
     pub fn new(detail: bool) -> Self {
         let detail = detail.then(|| Detail {
             if_all_usable: Counter::new(|version| version.audio_path.is_some()),
@@ -93,12 +93,12 @@ impl Tally {
 }
 
 impl Figures {
-    /// How many versions there are.
+    /// Returns how many versions there are.
     pub fn versions(&self) -> usize {
         self.statuses.values().sum()
     }
 
-    /// How many versions have this status.
+    /// Returns how many versions have this status.
     pub fn with_status(&self, status: Status) -> usize {
         self.statuses.get(&status).copied().unwrap_or(0)
     }

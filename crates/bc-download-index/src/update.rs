@@ -1,4 +1,4 @@
-//! The last step of `verify` and `download`: brings all recorded results into the present index.
+//! The last step of `verify` and `download`: writes all recorded results into the index.
 
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
@@ -7,8 +7,8 @@ use bc_formats::index::{Conflict, Index, Unique, duplicate_id};
 use crate::assemble::{Assembled, Assembly, Lookup};
 use crate::lock;
 
-/// Updates the index on disk, under its lock, with files that were added, removed or changed, and with all notes. `report` gets the
-/// new index before it is renamed into place.
+/// Updates the index on disk, under its lock, with files that were added, removed or changed, and with all notes. `report` is
+/// called with the new index before it is renamed into place.
 ///
 /// # Errors
 /// No index or a damaged one, notes that cannot be read, files that cannot be written, those of `report`.

@@ -1,4 +1,4 @@
-//! Arguments of the commands that embed.
+//! Command-line arguments of the commands that compute embeddings.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::bundle;
 use crate::windows::Windows;
 
-/// The network, for commands that embed.
+/// Options that choose the network, for commands that compute embeddings.
 #[derive(Args)]
 pub struct NetworkArgs {
     /// The network, ours or a public .pt, or the folder of a bundle (network.safetensors with calibration.json); [eval]
@@ -61,7 +61,7 @@ enum LayerArg {
     Logits,
 }
 
-/// Options that cut audio into windows.
+/// Options by which audio is cut into windows.
 #[derive(Args)]
 pub struct WindowArgs {
     /// Cut audio files into windows of this many seconds; the best window counts. Whole tracks if not given.
@@ -73,10 +73,10 @@ pub struct WindowArgs {
 }
 
 impl WindowArgs {
-    /// The windows, if audio is cut.
+    /// Returns the windows, if audio is cut.
     ///
     /// # Errors
-    /// As [`Windows::new`].
+    /// The errors of [`Windows::new`].
     pub fn resolve(&self) -> Result<Option<Windows>> {
         let Some(length) = self.window else { return Ok(None) };
         Windows::new(length, self.step.unwrap_or(length / 2.0)).map(Some)

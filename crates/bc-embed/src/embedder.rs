@@ -12,14 +12,14 @@ use bc_nn::backend::Precision;
 use bc_nn::{Backend, Network};
 use candle_core::{Device, Tensor};
 
-/// A network with its input settings.
+/// A network with the settings of its input.
 pub struct Embedder {
     network: Network,
-    /// How features become the network's input.
+    /// How stored features are converted to the network's input.
     pub input: NetworkInput,
-    /// The network's file.
+    /// Path of the network's file.
     pub path: PathBuf,
-    /// Fingerprint of the network's weights, the same in every file that holds the network.
+    /// Fingerprint of the network's weights, which does not depend on the file format.
     pub fingerprint: String,
     /// How recordings should be compared, as the network's file recommends.
     pub recommended: Option<WindowComparison>,
@@ -27,8 +27,8 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Opens a checkpoint: one of ours, which records how its input was made, or a public PyTorch
-    /// one, which does not, so that `assumed` is used.
+    /// Opens a checkpoint. A checkpoint of this project records how its input was made; for a public PyTorch one, which does
+    /// not, `assumed` is used.
     ///
     /// # Errors
     /// There is no such file, or no network in it.
@@ -36,18 +36,18 @@ impl Embedder {
         Self::open_with_backend(&Backend::cpu(), path, layer, assumed)
     }
 
-    /// The backend that `[eval]` names.
+    /// Returns the backend that `[eval]` names.
     ///
     /// # Errors
-    /// A device that this build or machine does not have.
+    /// The device is not available in this build or on this machine.
     pub fn backend(config: &EvalConfig) -> Result<Backend> {
         Backend::open(&config.device, Precision::named(&config.precision)?).context("[eval]")
     }
 
-    /// As [`Embedder::open`], on the given backend.
+    /// Opens a checkpoint like [`Embedder::open`], on the given backend.
     ///
     /// # Errors
-    /// As [`Embedder::open`]; a device without memory for the network.
+    /// The errors of [`Embedder::open`]; a device without memory for the network.
     pub fn open_with_backend(
         backend: &Backend,
         path: &Path,
@@ -80,24 +80,24 @@ impl Embedder {
         Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
     }
 
-    /// Number of values of an embedding.
+    /// Returns the number of values of an embedding.
     pub fn dim(&self) -> usize {
         let settings = self.network.settings();
         if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
-    /// The settings of the network that a file of embeddings records.
+    /// Returns the settings of the network that a file of embeddings records.
     pub fn settings(&self) -> serde_json::Value {
         serde_json::json!({ "layer": self.layer, "input": self.input, "network": self.network.settings() })
     }
 
-    /// The network itself.
+    /// Returns the network itself.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// How stored features of `settings` become the network's input. The number of pooling steps makes
-    /// no difference.
+    /// Returns how stored features of `settings` are converted to the network's input. Features that were pooled in one step or
+    /// in several are treated alike.
     ///
     /// # Errors
     /// Features of another CQT than the network was trained on, or pooled more coarsely than its input; the error names both
@@ -134,7 +134,7 @@ impl Embedder {
     }
 }
 
-/// A fingerprint of all weights and running statistics by name; `export` does not change it.
+/// Returns a fingerprint of all weights and running statistics by name; `export` does not change it.
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins());

@@ -1,4 +1,4 @@
-//! Audio files, or objects of an S3-like store ([`bc_store`]), and the ids they get.
+//! Lists audio files, or objects of an S3-like store ([`bc_store`]), and derives their ids.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -22,17 +22,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure of a file, with the reason.
+    /// Creates the failure of a file with the given reason.
     #[must_use]
     pub fn new(file: &Path, error: String) -> Self {
         Self { file: file.display().to_string(), error }
     }
 }
 
-/// Refuses an addition of which no file could be used, with the reason for each file; `index` is where they were to be added.
+/// Returns an error if none of the files that were to be added to `index` could be used.
 ///
 /// # Errors
-/// `used` is 0 and there are failures.
+/// `used` is 0 and there are failures; the message gives the reason for each file.
 pub fn expect_used(used: usize, failed: &[Failure], index: &Path) -> Result<()> {
     let reasons = || failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
     ensure!(
@@ -49,14 +49,14 @@ pub fn expect_used(used: usize, failed: &[Failure], index: &Path) -> Result<()> 
 pub struct AudioFile {
     /// Path of the file.
     pub path: PathBuf,
-    /// Name of the file with its extension, so that `song.mp3` and `song.flac` differ; for a file below a given folder, the path from
-    /// that folder.
+    /// Id of the recording: the file's name with its extension, so that `song.mp3` and `song.flac` differ; for a file below a
+    /// given folder, its path relative to that folder.
     pub id: String,
     /// Name of the file without extension.
     pub title: String,
     /// Name of the file's folder.
     pub folder: String,
-    /// Metadata of an object from the listing of the store; `None` for a file, whose metadata are read later.
+    /// Metadata of an object, from the store's listing; `None` for a file, whose metadata are read later.
     pub listed: Option<Source>,
 }
 
@@ -67,7 +67,7 @@ fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     RETRY.run(|error| retry_when(error) == RetryWhen::ThisRun, || false, work).0
 }
 
-/// A file to read: itself, or a copy of the object that `path` names.
+/// Returns a local file to read: the file itself, or a downloaded copy of the object that `path` names.
 ///
 /// # Errors
 /// An object that cannot be fetched from the store.
@@ -75,7 +75,7 @@ pub fn local(path: &Path) -> Result<Local> {
     with_retries(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// The hash of the bytes of a file or an object.
+/// Computes the hash of the bytes of a file or an object.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -83,37 +83,37 @@ pub fn content_hash(path: &Path) -> Result<String> {
     fingerprint::of_file(local(path)?.path())
 }
 
-/// Size and modification time of a file or an object; empty if they cannot be read.
+/// Returns the size and modification time of a file or an object; empty if they cannot be read.
 pub fn source(path: &Path) -> Source {
     with_retries(|| bc_store::source(path)).unwrap_or_default()
 }
 
-/// The absolute path of a file; that of an object is already absolute.
+/// Returns the absolute path of a file; the path of an object is returned unchanged.
 pub fn absolute(path: &Path) -> PathBuf {
     let absolute = (!bc_store::is_remote(path)).then(|| std::path::absolute(path).ok()).flatten();
     absolute.unwrap_or_else(|| path.to_owned())
 }
 
-/// The path that `name`, an entry of a list, means: relative to the list's `folder`, or an object's own.
+/// Resolves `name`, an entry of a list of files: relative to the list's `folder`, unless it names an object.
 pub fn resolve_in(folder: &Path, name: &str) -> PathBuf {
     if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
 }
 
-/// The files below some folders.
+/// The result of [`list_all`].
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Audio files, in order of their ids.
     pub files: Vec<AudioFile>,
     /// Files and folders that cannot be used.
     pub failed: Vec<Failure>,
-    /// Number of audio and video files that were passed over, by extension ([`bc_audio::unread_kind`]).
+    /// Number of audio and video files of unsupported types, by extension ([`bc_audio::unread_kind`]).
     pub skipped: BTreeMap<String, usize>,
 }
 
-/// As [`list_all`], without the files that were passed over.
+/// Lists files like [`list_all`], without counting files of unsupported types.
 ///
 /// # Errors
-/// As [`list_all`].
+/// The errors of [`list_all`].
 pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
     list_all(audio).map(|listing| (listing.files, listing.failed))
 }
@@ -171,7 +171,7 @@ pub fn list_all(audio: &[PathBuf]) -> Result<Listing> {
     Ok(Listing { files, failed, skipped })
 }
 
-/// The files that were passed over, in words: `5 files of other types were skipped: .ac3 (3), .wma (2)`; `None` if there are none.
+/// Formats the skipped files for a message: `5 files of other types were skipped: .ac3 (3), .wma (2)`; `None` if there are none.
 #[must_use]
 pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
     let count: usize = skipped.values().sum();
@@ -180,7 +180,7 @@ pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
     (count > 0).then(|| format!("{count} {files} skipped: {}", kinds.join(", ")))
 }
 
-/// The object at `path`, or the audio objects below that prefix.
+/// Returns the object at `path`, or the audio objects below it if it is a prefix.
 fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     if bc_audio::is_audio(path) {
         let about = with_retries(|| bc_store::about(path))?;
@@ -200,12 +200,12 @@ fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     Ok(files)
 }
 
-/// Whether two paths lead to the same file.
+/// Returns whether two paths denote the same file.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Adds the audio files below a folder to `files`; returns the number of files that were passed over, by extension.
+/// Adds the audio files below a folder to `files`; returns the number of audio and video files of unsupported types, by extension.
 fn list_below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) -> BTreeMap<String, usize> {
     let mut skipped = BTreeMap::new();
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {

@@ -1,5 +1,5 @@
-//! Batches tracks of equal length for the network, so that nothing is padded and no
-//! embedding depends on its neighbours.
+//! Batches tracks of equal length for the network, so that nothing is padded and no embedding depends on the other tracks of
+//! its batch.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use crate::embedder::Embedder;
 
-/// Maximum number of columns of a batch of more than one track.
+/// Maximum number of columns of a batch, all tracks together, unless it has one track only.
 const MAX_COLUMNS: usize = 4096;
-/// Maximum number of waiting values, above which the largest group is embedded.
+/// When more values than this are waiting, the largest group is embedded.
 const MAX_WAITING_VALUES: usize = 32 << 20;
 
-/// A queue of inputs, which wait for others of the same length.
+/// A queue in which inputs wait for others of the same length.
 pub struct ByLength<'a> {
     embedder: &'a Embedder,
     waiting: BTreeMap<usize, Vec<(usize, Vec<f32>)>>,
@@ -20,7 +20,7 @@ pub struct ByLength<'a> {
 }
 
 impl<'a> ByLength<'a> {
-    /// An empty queue of inputs.
+    /// Creates an empty queue of inputs.
     pub fn new(embedder: &'a Embedder) -> Self {
         Self { embedder, waiting: BTreeMap::new(), waiting_values: 0 }
     }
@@ -29,7 +29,7 @@ impl<'a> ByLength<'a> {
     /// finished, with their tracks' numbers.
     ///
     /// # Errors
-    /// As [`Embedder::embed`].
+    /// The errors of [`Embedder::embed`].
     pub fn add(&mut self, number: usize, input: Vec<f32>, columns: usize) -> Result<Vec<(usize, Vec<f32>)>> {
         self.waiting_values += input.len();
         let group = self.waiting.entry(columns).or_default();
@@ -49,7 +49,7 @@ impl<'a> ByLength<'a> {
     /// Embeds the remaining inputs.
     ///
     /// # Errors
-    /// As [`Embedder::embed`].
+    /// The errors of [`Embedder::embed`].
     pub fn finish(mut self) -> Result<Vec<(usize, Vec<f32>)>> {
         let mut finished = Vec::new();
         while let Some(columns) = self.waiting.keys().next().copied() {

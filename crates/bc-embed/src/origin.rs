@@ -1,4 +1,4 @@
-//! The network that made a file of embeddings, so that further embeddings are made by the same network.
+//! Records which network computed a file of embeddings, so that embeddings of two networks are never mixed.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin that a file records.
+    /// Reads the origin from the provenance of a file of embeddings.
     #[must_use]
     pub fn from_provenance(provenance: &Provenance) -> Self {
         let checkpoint = provenance.inputs.get("checkpoint").map_or("(none)", String::as_str).to_owned();
@@ -30,7 +30,7 @@ impl Origin {
         Self { checkpoint, layer: setting("layer"), input: setting("input") }
     }
 
-    /// The origin of a network's embeddings.
+    /// Returns the origin of the embeddings that `embedder` computes.
     #[must_use]
     pub fn from_embedder(embedder: &Embedder) -> Self {
         let settings = embedder.settings();
@@ -38,10 +38,10 @@ impl Origin {
         Self { checkpoint: embedder.fingerprint.clone(), layer: setting("layer"), input: setting("input") }
     }
 
-    /// Refuses two files of different networks; `left` is the file of `self`.
+    /// Checks that two files were computed by the same network; `left` is the file of `self`, `right` that of `other`.
     ///
     /// # Errors
-    /// Names both values of each difference, and the remedy.
+    /// The networks differ: the message names both values of each difference, and the remedy.
     pub fn expect_same(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
         let mut differences = Vec::new();
         if self.checkpoint != other.checkpoint {
@@ -64,7 +64,7 @@ impl Origin {
     }
 }
 
-/// The settings of the network that embeddings record.
+/// The network's settings as a file of embeddings records them.
 #[derive(Debug, Deserialize)]
 struct Settings {
     layer: Layer,
@@ -74,7 +74,7 @@ struct Settings {
 /// Opens the checkpoint of `config` with the layer of `[eval]`; warns if its input differs from that of `config`.
 ///
 /// # Errors
-/// As [`Embedder::open`].
+/// The errors of [`Embedder::open`].
 pub fn embedder(config: &Config) -> Result<Embedder> {
     let (embedder, assumed) = open(config)?;
     if !embedder.input.differences(&assumed).is_empty() {
@@ -88,7 +88,7 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     Ok(embedder)
 }
 
-/// The network, and the input that is assumed if its file does not record one.
+/// Opens the network; also returns the input settings that are assumed if its file does not record any.
 fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let assumed =
@@ -104,10 +104,11 @@ fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     ))
 }
 
-/// Opens the network for audio files, without a warning: their transform is determined by the network alone.
+/// Opens the network of `config` for audio files. There is no warning if its input differs from that of `config`, because the
+/// transform of audio files is determined by the network alone.
 ///
 /// # Errors
-/// As [`AudioEmbedder::new`].
+/// The errors of [`AudioEmbedder::new`].
 pub fn audio_embedder(config: &Config) -> Result<AudioEmbedder> {
     AudioEmbedder::new(open(config)?.0, Limits::of(&config.features))
 }
@@ -115,7 +116,7 @@ pub fn audio_embedder(config: &Config) -> Result<AudioEmbedder> {
 /// Opens the checkpoint of `config` to embed audio files like those of the index at `path`, whose `provenance` names its network.
 ///
 /// # Errors
-/// As [`Embedder::open`]; another checkpoint than the one that made the index.
+/// The errors of [`Embedder::open`]; another checkpoint than the one that made the index.
 pub fn audio_embedder_like(config: &Config, path: &Path, provenance: &Provenance) -> Result<AudioEmbedder> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let settings: Settings = serde_json::from_value(provenance.settings.clone()).with_context(|| {

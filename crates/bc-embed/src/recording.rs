@@ -1,4 +1,4 @@
-//! Embeds audio files, in the same way as stored features.
+//! Embeds audio files in the same way as stored features.
 
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,14 @@ use crate::lengths::ByLength;
 use crate::tempo::stretched;
 use crate::windows::Windows;
 
-/// A recording is silent if none of its magnitudes is above this. In the default transform a sine of full scale reaches
-/// 14.5, and triangular dither of 16 bits 6.5e-5 (docs/notes-eval.md); this is 97 dB below the sine.
+/// Maximum magnitude of a silent recording. In the default transform a full-scale sine reaches 14.5, and 16-bit triangular
+/// dither 6.5e-5 (docs/notes-eval.md); the threshold is 97 dB below the sine.
 const SILENCE_THRESHOLD: f32 = 2e-4;
-/// A window is silent below this share of the energy of the loudest one: 60 dB below it. The signal that remains is
-/// the same noise in all recordings, and a network would judge any two of them similar.
+/// Maximum energy of a silent window as a share of the loudest window's: 60 dB below it. What remains in such a window is
+/// similar noise in all recordings, so a network would judge any two of them similar.
 const SILENT_SHARE: f64 = 1e-6;
 
-/// A part of a recording, or all of it.
+/// An embedded part of a recording, or the whole recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Excerpt {
     /// Where the excerpt begins, in seconds.
@@ -35,23 +35,24 @@ pub struct Excerpt {
 pub struct Embedded {
     /// Length of the recording in seconds.
     pub duration_s: f64,
-    /// Length in seconds that the file declares, if it does; a file that is cut off is shorter.
+    /// Length in seconds that the file's header declares, if any; a truncated file is shorter.
     pub declared_s: Option<f64>,
     /// One excerpt for the whole recording, or one for each window that is not silent, in order.
     pub excerpts: Vec<Excerpt>,
 }
 
-/// A recording with the windows by which it is compared ([`bc_formats::run::WindowComparison`]).
+/// The embeddings of a recording together with those of the short windows by which it is compared
+/// ([`bc_formats::run::WindowComparison`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddedWithWindows {
-    /// The result of [`AudioEmbedder::embed_all`].
+    /// The embeddings that [`AudioEmbedder::embed_all`] returns.
     pub embedded: Embedded,
-    /// For each tempo the windows that are not silent, in order, with their start times in the recording itself.
+    /// For each tempo, the windows that are not silent, in order, with their start times in the recording at its own tempo.
     pub tempi: Vec<Vec<Excerpt>>,
 }
 
 impl EmbeddedWithWindows {
-    /// Takes the cuts of one recording: the first is whole or in windows, the others are at each tempo.
+    /// Combines the cuts of one recording: the first one is `embedded`, the others are its tempi.
     fn from_cuts(cuts: Vec<Embedded>) -> Self {
         let mut cuts = cuts.into_iter();
         let embedded = cuts.next().unwrap_or_else(|| unreachable!("one result per cut"));
@@ -67,7 +68,7 @@ pub struct AudioEmbedder {
 }
 
 impl AudioEmbedder {
-    /// Plans the transform; `limits` bound the size of a file.
+    /// Plans the transform for the network's input; `limits` bound the size of a file.
     ///
     /// # Errors
     /// A checkpoint whose pooling is not a multiple of its features' pooling.
@@ -86,7 +87,7 @@ impl AudioEmbedder {
         embedded.pop().unwrap_or_else(|| unreachable!("one result per file"))
     }
 
-    /// Embeds many files, decoded in parallel: one result per file, in order. All of them are in memory at once.
+    /// Embeds many files, decoded in parallel: one result per file, in order. The features of all files are in memory at once.
     ///
     /// # Errors
     /// Errors of the network; a file's own errors are in its result.
@@ -95,11 +96,11 @@ impl AudioEmbedder {
         Ok(compared.map(|compared| Ok(compared?.embedded)).collect())
     }
 
-    /// As [`AudioEmbedder::embed_all`] and, if `short` is given, embeds such windows of each file at each tempo (relative to the
-    /// file's own). Each file is decoded once.
+    /// Embeds files like [`AudioEmbedder::embed_all`] and, if `short` is given, also the short windows of each file at each of
+    /// the given tempi (relative to the file's own). Each file is decoded once.
     ///
     /// # Errors
-    /// As [`AudioEmbedder::embed_all`].
+    /// The errors of [`AudioEmbedder::embed_all`].
     pub fn embed_compared(
         &self,
         paths: &[PathBuf],
@@ -112,7 +113,7 @@ impl AudioEmbedder {
         Ok(answers.map(|answer| Ok(EmbeddedWithWindows::from_cuts(answer?))).collect())
     }
 
-    /// As [`AudioEmbedder::embed_compared`], for one file whose features are already computed ([`AudioEmbedder::features`]).
+    /// Embeds one file like [`AudioEmbedder::embed_compared`], from features that [`AudioEmbedder::features`] computed.
     ///
     /// # Errors
     /// Errors of the network.
@@ -159,7 +160,7 @@ impl AudioEmbedder {
         answers.pop().unwrap_or_else(|| unreachable!("one result per file"))
     }
 
-    /// Embeds the cuts of files together: one result per file, with one entry per cut.
+    /// Embeds the cuts of several files in common batches: one result per file, with one entry per cut.
     fn embed_cuts(&self, files: Vec<(&Path, Result<Vec<Cut>>)>) -> Result<Vec<Result<Vec<Embedded>>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
@@ -197,7 +198,7 @@ impl AudioEmbedder {
         Ok(checked.collect())
     }
 
-    /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
+    /// Embeds the given spans of a file (beginning and end in seconds, of any lengths); returns one vector per span.
     ///
     /// # Errors
     /// Errors of the network.
@@ -239,7 +240,7 @@ impl AudioEmbedder {
         Ok(features)
     }
 
-    /// The cuts of a recording: whole or in windows first, then in short windows at each tempo.
+    /// Returns the cuts of a recording: first the whole recording or its `windows`, then its short windows at each tempo.
     fn cuts(
         &self,
         features: &Features,
@@ -271,8 +272,8 @@ fn check_finite(embedded: Embedded, path: &Path) -> Result<Embedded> {
     Ok(embedded)
 }
 
-/// Cuts features (bins x `frames`, of the transform `input.cqt`) into inputs of the network: one of the whole recording, or one for
-/// each window that is not silent.
+/// Cuts features (bins x `frames`, of the transform `input.cqt`) into inputs of the network: one for the whole recording, or one
+/// for each window that is not silent.
 ///
 /// # Errors
 /// Features of another shape, or pooled more coarsely than the input.
@@ -289,7 +290,8 @@ pub fn parts(
     spans.into_iter().map(|span| CutPart::new(input, magnitude, frames, span)).collect()
 }
 
-/// The spans (first column and end) that are not silent compared with the loudest one; `magnitude` is bins x `frames`.
+/// Returns those of `spans` (first and end column) that are not silent compared with the loudest one ([`SILENT_SHARE`]);
+/// `magnitude` is bins x `frames`.
 fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut columns = vec![0f64; frames];
     for row in magnitude.chunks_exact(frames) {
@@ -303,7 +305,7 @@ fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<
     loud.map(|(span, _)| span).collect()
 }
 
-/// Copies a span (first column and end) of features (bins x `frames`), all bins.
+/// Copies the columns of `span` (first and end column) from features (bins x `frames`).
 #[must_use]
 pub fn columns_of(magnitude: &[f16], frames: usize, span: (usize, usize)) -> Vec<f16> {
     magnitude.chunks_exact(frames).flat_map(|row| &row[span.0..span.1]).copied().collect()
@@ -314,22 +316,22 @@ struct Cut {
     duration_s: f64,
     declared_s: Option<f64>,
     parts: Vec<CutPart>,
-    /// Factor of the duration of the columns of `parts` over the recording's own.
+    /// Tempo of `parts` relative to the recording's own: a column of them stands for `tempo` times as much of the recording.
     tempo: f64,
 }
 
 /// A part of a recording as an input of the network.
 pub struct CutPart {
-    /// First column of the features in the cut.
+    /// Column of the recording's features at which the part begins.
     pub start_column: usize,
-    /// Rows of the network's input x `columns`, pooled and scaled.
+    /// The network's input: rows x `columns`, pooled and scaled.
     pub input: Vec<f32>,
-    /// Columns of the input.
+    /// Number of columns of the input.
     pub columns: usize,
 }
 
 impl CutPart {
-    /// Cuts a span (first column and end) out of features (bins x `frames`).
+    /// Cuts a span (first and end column) out of features (bins x `frames`).
     fn new(input: &NetworkInput, magnitude: &[f16], frames: usize, span: (usize, usize)) -> Result<Self> {
         let (input, columns) = input.whole_track(&columns_of(magnitude, frames, span), span.1 - span.0)?;
         Ok(Self { start_column: span.0, input, columns })

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use half::f16;
 
-/// The magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for
-/// more than 1. Values between columns are interpolated.
+/// Resamples magnitudes (bins x `frames`) to `tempo` times the recording's own tempo; returns them with the new number of columns,
+/// which is smaller for a tempo above 1. Values between columns are interpolated linearly.
 #[must_use]
 pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Cow<'_, [f16]>, usize) {
     if tempo == 1.0 || frames < 2 {

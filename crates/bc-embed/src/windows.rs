@@ -5,20 +5,20 @@ use bc_formats::provenance::Provenance;
 use bc_formats::run::WindowComparison;
 use serde::{Deserialize, Serialize};
 
-/// The key in the settings of embeddings that holds how recordings were cut; null or absent for whole tracks.
+/// Key in the settings of a file of embeddings that records how recordings were cut; null or absent for whole tracks.
 pub const KEY: &str = "windows";
 
 /// Windows of equal length at a constant step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Windows {
-    /// Length in seconds.
+    /// Length of a window in seconds.
     pub length_s: f64,
     /// Time from the beginning of one window to that of the next, in seconds.
     pub step_s: f64,
 }
 
 impl Windows {
-    /// Checks length and step, both in seconds.
+    /// Creates windows of a length at a step, both in seconds.
     ///
     /// # Errors
     /// A length or step that is not above 0.
@@ -31,15 +31,15 @@ impl Windows {
         Ok(Self { length_s, step_s })
     }
 
-    /// The windows by which recordings are compared.
+    /// Returns the windows by which recordings are compared.
     ///
     /// # Errors
-    /// As [`Windows::new`].
+    /// The errors of [`Windows::new`].
     pub fn from_comparison(compare: &WindowComparison) -> Result<Self> {
         Self::new(compare.window_s, compare.step_s)
     }
 
-    /// How the recordings of a file of embeddings were cut; `None` for whole tracks.
+    /// Returns how the recordings of a file of embeddings were cut; `None` for whole tracks.
     ///
     /// # Errors
     /// Settings that cannot be understood.
@@ -52,8 +52,8 @@ impl Windows {
         }
     }
 
-    /// First column and end of the windows of a track of `frames` columns of `column_s` seconds
-    /// each: all of one length, the last one ending with the track. A track no longer than a window is one span.
+    /// Returns the spans (first and end column) of the windows of a track of `frames` columns of `column_s` seconds each. All
+    /// have the same length, and the last one ends with the track. A track no longer than a window is one span.
     #[must_use]
     pub fn spans(&self, frames: usize, column_s: f64) -> Vec<(usize, usize)> {
         let columns = |seconds: f64| ((seconds / column_s).round() as usize).max(1);
@@ -67,7 +67,7 @@ impl Windows {
     }
 }
 
-/// A text for messages: whole recordings, or windows with their sizes.
+/// Formats windows for messages: whole recordings, or windows with their sizes.
 #[must_use]
 pub fn describe(windows: Option<Windows>) -> String {
     match windows {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 const BARS: usize = 40;
 /// Number of queries listed as the hardest.
 const MAX_HARDEST: usize = 12;
-/// Number of wrong candidates shown for each of them.
+/// Number of wrong candidates shown for each of the hardest queries.
 const MAX_WRONG_ABOVE: usize = 3;
 
 /// Distances of pairs as a histogram, cut to the values that occur.
@@ -100,7 +100,7 @@ pub struct Analysis {
     pub hardest: Vec<HardQuery>,
 }
 
-/// The split to analyse: test if there is one, else the largest; `None` without versions.
+/// Returns the split to analyse: test if there is one, else the largest; `None` without versions.
 pub fn split_to_analyse<'a>(labels: impl IntoIterator<Item = &'a Label>) -> Option<Split> {
     let mut sizes: HashMap<Split, usize> = HashMap::new();
     for label in labels {
@@ -167,7 +167,7 @@ impl Analysis {
     }
 }
 
-/// Distances of all pairs of a sample, ascending, and whether they are of one clique.
+/// The distances of all pairs of a sample, ascending, each with whether the pair is of one clique.
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
@@ -198,7 +198,7 @@ impl Pairs {
         PairDistances { range, same: share(true), other: share(false) }
     }
 
-    /// Recall and precision at up to about 200 thresholds. `all` counts the pairs of the whole split, of which these may be a sample.
+    /// Computes recall and precision at up to about 200 thresholds. `all` counts the pairs of the whole split, of which these may be a sample.
     fn precision_recall(&self, all: PairCounts) -> Vec<(f64, f64)> {
         let total = self.0.iter().filter(|pair| pair.1).count();
         let others = (self.0.len() - total).max(1) as f64;
@@ -215,7 +215,7 @@ impl Pairs {
     }
 }
 
-/// The mean over a group of queries, by the rules of the figures; `None` if no query counts.
+/// Computes the mean over a group of queries, by the rules of the figures; `None` if no query counts.
 fn query_group(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<QueryGroup> {
     let metrics = Metrics::from_results(&results, policy).ok()?;
     Some(QueryGroup { name, queries: metrics.queries, map: metrics.map })
@@ -263,7 +263,7 @@ fn by_duration(versions: &Versions<'_>, results: &[QueryResult], policy: &Policy
     groups.collect()
 }
 
-/// The results of queries that have a match.
+/// Returns the results of queries that have a match.
 fn with_matches(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
     results.iter().filter(|result| !result.ranks.is_empty())
 }

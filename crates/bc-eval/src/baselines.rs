@@ -1,4 +1,4 @@
-//! Classical methods on the features of an experiment, evaluated by the same rules: baselines for a network.
+//! Evaluates classical methods on the features of an experiment by the same rules, as baselines for a network.
 //!
 //! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` in the folder of the metrics. No network
 //! is used. Every version of a split is a query against all others of the split, as in `metrics.json`.
@@ -52,7 +52,7 @@ impl Method {
     /// The default methods.
     pub const DEFAULT: [Self; 3] = [Self::TwoDfm, Self::TwoDfmDc, Self::Qmax];
 
-    /// The name in files and tables.
+    /// Returns the name in files and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::TwoDfm => "2dfm",
@@ -93,7 +93,7 @@ pub enum Outcome {
     Written(Box<BaselineResults>),
 }
 
-/// The path of the figures.
+/// Returns the path of the figures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("baselines.json")
 }
@@ -138,14 +138,14 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     Ok(Outcome::Written(Box::new(results)))
 }
 
-/// The rules of the figures as a sentence; each method has its own distance.
+/// Returns the rules of the figures as a sentence; each method has its own distance.
 fn rules_of(policy: &Policy) -> String {
     let statement = policy.statement();
     let after_distance = statement.split_once("; ").map_or(statement.as_str(), |(_, rules)| rules);
     format!("distances of each method; {after_distance}")
 }
 
-/// The splits that are measured: those of `[eval]`, or all that the index has.
+/// Returns the splits that are measured: those of `[eval]`, or all that the index has.
 fn splits_of(config: &Config, index: &Index) -> Vec<Split> {
     let named = &config.eval.splits;
     let is_named = |split: &&Split| named.is_empty() || named.contains(split);
@@ -179,7 +179,7 @@ fn provenance(config: &Config, set: &FeatureSet, index: &Index, methods: &[Metho
     }
 }
 
-/// Whether the file at `path` was made from the same inputs, methods and rules, by the same version of the program.
+/// Returns whether the file at `path` was made from the same inputs, methods and rules, by the same version of the program.
 fn is_up_to_date(path: &Path, provenance: &Provenance) -> bool {
     let read = || -> Option<Provenance> {
         let results: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
@@ -250,13 +250,14 @@ impl Versions {
         Ok(versions)
     }
 
-    /// Whether some clique has two versions.
+    /// Returns whether some clique has two versions.
     fn has_a_pair(&self) -> bool {
         let mut seen = std::collections::HashSet::new();
         self.cliques.iter().any(|clique| !seen.insert(clique))
     }
 }
 
+/// Computes the inputs of the methods from the features of a version.
 fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Prepared> {
     let magnitudes: Vec<f32> = row.magnitude.iter().map(|value| value.to_f32()).collect();
     let chroma = Chroma::fold(&magnitudes, row.frames as usize, &set.settings, &Folding::default())
@@ -291,7 +292,7 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// The figures of every method on one split; adds the time to `cost`.
+    /// Computes the figures of every method on one split; adds the time to `cost`.
     fn measure(&self, versions: &Versions, cost: &mut Cost) -> Result<BTreeMap<&'static str, Figures>> {
         let mut figures = BTreeMap::new();
         for method in self.methods {
@@ -306,7 +307,8 @@ impl Evaluation<'_> {
     }
 }
 
-/// Distances of all pairs, n x n: negated similarities. A version is nearest to itself, for rules that drop the nearest.
+/// Returns the distances of all pairs, n x n: the negated similarities. The distance of a version to itself is the smallest, for
+/// rules that drop the nearest candidate.
 fn distances(method: Method, versions: &[Prepared]) -> Result<Vec<f32>> {
     let fourier = |vector: fn(&Prepared) -> &Option<Vec<f32>>| -> Vec<f32> {
         let vectors: Vec<Vec<f32>> = versions.iter().filter_map(|version| vector(version).clone()).collect();
@@ -341,7 +343,7 @@ fn distances(method: Method, versions: &[Prepared]) -> Result<Vec<f32>> {
     Ok(matrix)
 }
 
-/// The similarity of each pair, n x n and symmetric: the later version compared with the earlier one.
+/// Computes the similarity of each pair, n x n and symmetric, by comparing the later version with the earlier one.
 fn pairs(
     method: Method,
     versions: &[Prepared],
@@ -371,7 +373,7 @@ fn pairs(
     Ok(matrix)
 }
 
-/// The figures as a table: chance, each method, and the network if `metrics.json` is of the same features.
+/// Returns the figures as a table: chance, each method, and the network if `metrics.json` is of the same features.
 ///
 /// # Errors
 /// A `baselines.json` that cannot be read.
@@ -427,7 +429,7 @@ pub fn table(config: &Config) -> Result<Table> {
     Ok(table)
 }
 
-/// Whether two files were made from the same features of the same index.
+/// Returns whether two files were made from the same features of the same index.
 pub fn same_inputs(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     ["features", "index"].iter().all(|name| {
         let input = |provenance: &serde_json::Value| provenance["inputs"][name].as_str().map(str::to_owned);

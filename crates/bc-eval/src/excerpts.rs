@@ -33,7 +33,7 @@ pub struct ExcerptResults {
     pub provenance: Provenance,
 }
 
-/// The path of the figures.
+/// Returns the path of the figures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("excerpts.json")
 }
@@ -87,7 +87,7 @@ fn describe_comparison(windowed: &crate::embed::WindowEmbeddings) -> String {
     )
 }
 
-/// The figures as a table: one row per split and length.
+/// Returns the figures as a table: one row per split and length.
 #[must_use]
 pub fn table(results: &ExcerptResults) -> Table {
     let mut table = Table::new();

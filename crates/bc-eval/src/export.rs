@@ -1,4 +1,4 @@
-//! Embeddings and network in formats that other programs load.
+//! Writes embeddings and network in formats that other programs load.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The metrics of embeddings by split, with intervals and chance level.
+//! Computes the metrics of embeddings by split, with intervals and chance level.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -103,10 +103,10 @@ pub fn of_embeddings(
     of_read(queries, &Embeddings::read(queries)?, candidates, policy, seed)
 }
 
-/// As [`of_embeddings`], for embeddings that were read from `queries`.
+/// Measures embeddings like [`of_embeddings`], after they were read from `queries`.
 ///
 /// # Errors
-/// As [`of_embeddings`].
+/// The errors of [`of_embeddings`].
 pub fn of_read(
     queries: &Path,
     embeddings: &Embeddings,
@@ -183,9 +183,9 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<WindowDistances<'_>>
     splits_of(own).into_iter().map(of_split).collect()
 }
 
-/// The figures of each split. The distance of two recordings is the mean of both directions: from the windows of the one, at
-/// its best tempo, to those of the other at its own, and vice versa. Distances are scaled locally by `neighbours`, and
-/// re-ranked if `rerank` is given.
+/// Computes the figures of each split. The distance of two recordings is the mean of both directions: from the
+/// windows of the one, at its best tempo, to those of the other at its own, and vice versa. Distances are scaled
+/// locally by `neighbours`, and re-ranked if `rerank` is given.
 ///
 /// # Errors
 /// Nothing to measure.
@@ -270,7 +270,7 @@ pub fn of_excerpts(
     Ok(measured)
 }
 
-/// The re-ranking that a configuration asks for, if any.
+/// Returns the re-ranking that a configuration asks for, if any.
 pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     (config.rerank == Rerank::KReciprocal).then_some(Reciprocal {
         neighbours: config.rerank_k1,
@@ -280,7 +280,7 @@ pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     })
 }
 
-/// The figures of a square matrix of distances; `None` if there is nothing to measure.
+/// Computes the figures of a square matrix of distances; `None` if there is nothing to measure.
 fn of_matrix(
     distances: &[f32],
     cliques: &[u32],
@@ -291,7 +291,7 @@ fn of_matrix(
     if_measured(ranked.and_then(|results| figures(&results, cliques, policy, seed)))
 }
 
-/// The splits of embeddings, each once, sorted by name.
+/// Returns the splits of embeddings, each once, sorted by name.
 fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     let mut splits: Vec<Split> = embeddings.labels.iter().map(|label| label.split).collect();
     splits.sort_unstable_by_key(|split| split.as_str());
@@ -299,7 +299,7 @@ fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     splits
 }
 
-/// `None` if there is nothing to measure, because another split may have figures.
+/// Returns `None` instead of the error that there is nothing to measure, because another split may have figures.
 fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
     match figures {
         Err(Error::NothingToMeasure) => Ok(None),
@@ -307,7 +307,7 @@ fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error
     }
 }
 
-/// Replaces a square matrix by the mean of itself and its transpose: each of two recordings is the query once.
+/// Replaces a square matrix by the mean of itself and its transpose, so that each of two recordings is the query once.
 fn symmetrise(distances: &mut [f32], width: usize) {
     for row in 0..width {
         for column in 0..row {
@@ -372,7 +372,7 @@ pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Resul
 /// Measures a square matrix of distances, with a text file of one clique per line.
 ///
 /// # Errors
-/// As [`of_array`].
+/// The errors of [`of_array`].
 pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<EvaluationResults> {
     let matrix = bc_formats::array::read(npy)?;
     let cliques = read_cliques(cliques, matrix.columns, npy)?;
@@ -398,7 +398,7 @@ fn finish(
     }
 }
 
-/// The figures of ranked queries; `cliques` are those of the queries.
+/// Computes the figures of ranked queries; `cliques` are those of the queries.
 pub(crate) fn figures(
     results: &[QueryResult],
     cliques: &[u32],
@@ -448,7 +448,7 @@ impl IdTable {
     }
 }
 
-/// Versions whose cliques and ids are numbers.
+/// Vectors of versions, with numbers instead of clique and version ids.
 struct NumberedVersions {
     vectors: Vec<f32>,
     dim: usize,
@@ -479,7 +479,7 @@ impl NumberedVersions {
     }
 }
 
-/// The figures as a table: one row per figure and split, with interval and chance.
+/// Returns the figures as a table: one row per figure and split, with interval and chance.
 #[must_use]
 pub fn table(measured: &EvaluationResults) -> Table {
     let mut table = Table::new();

@@ -27,7 +27,7 @@ pub struct StageResults {
     pub report: PathBuf,
 }
 
-/// Embeds, measures, calibrates and reports; does only what is missing or out of date.
+/// Embeds, measures, calibrates and reports; skips what is up to date.
 ///
 /// # Errors
 /// Inputs that are missing or do not match, nothing to measure, files that cannot be written.
@@ -68,8 +68,8 @@ pub fn run(config: &Config) -> Result<StageResults> {
     Ok(StageResults { measured, up_to_date, report: page })
 }
 
-/// If the configuration or the network asks for windows or a re-ranking, their figures become the main ones, and those of whole
-/// recordings move to `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
+/// Measures windows or a re-ranking, if the configuration or the network asks for them: their figures become the main ones, and
+/// those of whole recordings move to `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
 fn measure_main_comparison(
     config: &Config,
     inputs: &embed::Inputs,
@@ -102,7 +102,7 @@ fn measure_main_comparison(
     Ok(window_calibration)
 }
 
-/// A description of how windows were compared.
+/// Returns a description of how windows were compared.
 fn describe_comparison(windowed: &WindowEmbeddings) -> String {
     let comparison = &windowed.comparison;
     format!(
@@ -124,12 +124,12 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
     }
 }
 
-/// The calibration of these embeddings as JSON; `None` if their splits do not suffice.
+/// Computes the calibration of these embeddings as JSON; `None` if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
     as_json(Calibration::from_embeddings(path, embeddings), "scores of whole recordings get no probability")
 }
 
-/// The calibration of the scores of windows, compared as a search does.
+/// Computes the calibration of the scores of windows, compared as a search does.
 fn calibrate_windows(
     windowed: &WindowEmbeddings,
     distances: &[WindowDistances<'_>],
@@ -149,7 +149,7 @@ fn calibrate_windows(
     as_json(calibration, "scores of windows get no probability of their own")
 }
 
-/// A calibration as JSON; `None`, with a warning that gives the reason, if there is none.
+/// Returns a calibration as JSON; `None`, with a warning that gives the reason, if there is none.
 fn as_json(calibration: Result<Calibration>, consequence: &str) -> Result<Option<Vec<u8>>> {
     match calibration {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
@@ -160,7 +160,7 @@ fn as_json(calibration: Result<Calibration>, consequence: &str) -> Result<Option
     }
 }
 
-/// The main figures, one row per split.
+/// Returns the main figures, one row per split.
 #[must_use]
 pub fn summary(measured: &EvaluationResults) -> Table {
     let mut table = Table::new();

@@ -33,7 +33,7 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
     Ok(())
 }
 
-/// The file that each array is written to.
+/// Returns the file that each array is written to.
 fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBuf)>> {
     if let [path] = audio {
         if out.extension().is_none_or(|extension| extension != "npy") {

@@ -144,7 +144,7 @@ struct PaintArgs {
 }
 
 impl PaintArgs {
-    /// The arguments as overrides of the configuration, so that they are checked like it.
+    /// Returns the arguments as overrides of the configuration, so that they are checked like it.
     fn overrides(&self) -> Vec<String> {
         let quoted = |path: &PathBuf| toml_string(&path.display().to_string());
         let mut overrides = Vec::new();
@@ -171,12 +171,12 @@ impl PaintArgs {
     }
 }
 
-/// A text in TOML's quotes.
+/// Quotes a text for TOML.
 fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 pub fn main(mut arguments: Arguments) -> Result<Outcome> {
     if let Some(Command::Paint(args)) = &arguments.command {
         arguments.config.overrides.extend(args.overrides());

@@ -1,8 +1,8 @@
 //! Merges small parts, which runs of many shards or a small [`part_versions`](FeaturesConfig::part_versions) leave, into
 //! fewer and larger ones; their failure tables are merged too.
 //!
-//! New parts have numbers above all others, so that a kill between writing one and removing those it was made from leaves
-//! rows twice, of which the new ones count.
+//! A new part has a number above all others. A kill after it is written and before the parts that it was made from are
+//! removed leaves rows twice, and readers take those of the part with the highest number.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -24,11 +24,11 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     if dropped > 0 {
         println!("{}: dropped {dropped} rows that newer parts replace", config.output.display());
     }
-    let Some((parts, sizes)) = sizes(config)? else {
+    let Some((parts, sizes)) = part_sizes(config)? else {
         bail!("there are no features in {}; nothing to merge", config.output.display());
     };
     interrupt::install("finishing the part in work; run the same command again to continue")?;
-    let groups = groups(config, &parts, &sizes);
+    let groups = groups_to_merge(config, &parts, &sizes);
     let before = parts.parts.len();
     let bar = progress::bar(groups.iter().map(|group| group.len() as u64).sum(), "compact", "parts");
     let (mut number, mut merged, mut new_parts) = (parts.next_number(), 0, 0);
@@ -47,7 +47,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     Ok(())
 }
 
-/// Merges several failure tables.
+/// Merges the failure tables of the folder into one, if there are several.
 fn merge_failures(folder: &Folder) -> Result<()> {
     let tables = failures::tables(folder.path())?;
     let [_, .., newest] = &tables[..] else { return Ok(()) };
@@ -57,51 +57,65 @@ fn merge_failures(folder: &Folder) -> Result<()> {
     Ok(())
 }
 
-/// Rows and seconds of a part.
-type Size = (usize, f64);
+/// The size of a part.
+#[derive(Clone, Copy, Default)]
+struct PartSize {
+    rows: usize,
+    /// Seconds of audio.
+    seconds: f64,
+}
 
-/// The parts and their sizes.
-fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
+/// Measures all parts of the folder; `None` if it has none.
+fn part_sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<PartSize>)>> {
     let column_s = config.cqt().column_seconds();
-    let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<Size>, part, row| {
+    let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<PartSize>, part, row| {
         if sizes.len() <= part {
-            sizes.resize(part + 1, (0, 0.0));
+            sizes.resize(part + 1, PartSize::default());
         }
-        sizes[part].0 += 1;
-        sizes[part].1 += f64::from(row.frames) * column_s;
+        sizes[part].rows += 1;
+        sizes[part].seconds += f64::from(row.frames) * column_s;
         Ok(())
     })?;
     let Some((parts, mut sizes)) = scanned else { return Ok(None) };
     parts.expect_settings(&config.output, &config.cqt())?;
-    sizes.resize(parts.parts.len(), (0, 0.0));
+    sizes.resize(parts.parts.len(), PartSize::default());
     Ok(Some((parts, sizes)))
 }
 
-/// The groups of parts that are merged, in their order; a single part stays as it is.
-fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usize>> {
+/// Parts that are merged into one.
+#[derive(Default)]
+struct Group {
+    size: PartSize,
+    /// Indices of the parts.
+    parts: Vec<usize>,
+}
+
+/// Returns the groups of parts that are merged, as indices in ascending order. Large parts, and small ones without another
+/// to merge with, are in none.
+fn groups_to_merge(config: &FeaturesConfig, parts: &Parts, sizes: &[PartSize]) -> Vec<Vec<usize>> {
     let (max_rows, max_s) = (config.part_versions as usize, config.part_hours * 3600.0);
     let mut groups = Vec::new();
-    // Rows of different extractors stay in separate parts.
-    let mut open: BTreeMap<&str, (usize, f64, Vec<usize>)> = BTreeMap::new();
+    // The group being filled, by extractor: rows of different extractors stay in separate parts.
+    let mut open: BTreeMap<&str, Group> = BTreeMap::new();
     for (position, part) in parts.parts.iter().enumerate() {
-        let (rows, seconds) = sizes[position];
+        let PartSize { rows, seconds } = sizes[position];
         if 2 * rows >= max_rows || 2.0 * seconds >= max_s {
             continue;
         }
         let group = open.entry(&part.extractor).or_default();
-        if group.0 + rows > max_rows || group.1 + seconds > max_s {
-            groups.push(std::mem::take(group).2);
+        if group.size.rows + rows > max_rows || group.size.seconds + seconds > max_s {
+            groups.push(std::mem::take(group).parts);
         }
-        group.0 += rows;
-        group.1 += seconds;
-        group.2.push(position);
+        group.size.rows += rows;
+        group.size.seconds += seconds;
+        group.parts.push(position);
     }
-    groups.extend(open.into_values().map(|group| group.2));
+    groups.extend(open.into_values().map(|group| group.parts));
     groups.retain(|group| group.len() > 1);
     groups
 }
 
-/// Merges the parts of a group into one.
+/// Merges the parts of a group into one with this number.
 fn merge(folder: &Folder, parts: &Parts, group: &[usize], number: u64) -> Result<()> {
     let first = &parts.parts[group[0]];
     let mut writer =

@@ -1,8 +1,7 @@
-//! Extraction: files over all cores, the longest first, a part file for some hours of audio.
+//! Extracts features on all cores, the longest file first, into parts of some hours of audio each.
 //!
-//! Which version goes into which part, and in what order, depends on the index alone, so the bytes
-//! do not depend on the number of threads. A part's rows are written as they come, so memory
-//! does not depend on what the index says (or does not say) of lengths.
+//! Which version goes into which part, and in what order, depends on the index alone, so the bytes do not depend on the
+//! number of threads. Each row is written when it is done, so memory does not depend on the number or length of the files.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -24,9 +23,10 @@ use crate::store::{Store, part_ends};
 use crate::tidy;
 use crate::work::{VersionResult, Worker};
 
-/// Rows of versions that left the index are dropped without --drop-missing up to a tenth of all rows, or up to this many.
+/// Number of rows of versions that left the index up to which they are dropped without --drop-missing. (A tenth of all rows
+/// is dropped without it, too.)
 const DROPPED_WITHOUT_FLAG: usize = 10;
-/// Files in work or waiting for an earlier one, per thread.
+/// Number of files per thread that are being extracted, or done and waiting for an earlier file.
 const WINDOW: usize = 3;
 
 /// Options of a run.
@@ -40,11 +40,11 @@ pub struct Options {
     pub retry: bool,
     /// Whether to recompute rows that another extractor made.
     pub renew: bool,
-    /// Whether to drop rows even where many are of versions that left the index.
+    /// Whether to drop the rows of versions that left the index even if they are many.
     pub drop_missing: bool,
 }
 
-/// Extracts what is missing.
+/// Extracts the features that are missing or out of date, and tidies the folder.
 ///
 /// # Errors
 /// No index, no usable version, features of other settings, of another extractor or of another index in the folder,
@@ -106,12 +106,13 @@ struct RunTotals {
 }
 
 impl RunTotals {
-    fn print(&self, config: &FeaturesConfig, after: &PassSummary, wall: f64) {
+    /// Prints what was done in `elapsed_s` seconds.
+    fn print(&self, config: &FeaturesConfig, after: &PassSummary, elapsed_s: f64) {
         let hours = self.milliseconds.load(Ordering::Relaxed) as f64 / 3.6e6;
         let mut text = format!(
-            "{} versions, {hours:.2} h of audio in {wall:.1} s ({:.0} times real time); {} failed",
+            "{} versions, {hours:.2} h of audio in {elapsed_s:.1} s ({:.0} times real time); {} failed",
             self.extracted,
-            hours * 3600.0 / wall.max(1e-9),
+            hours * 3600.0 / elapsed_s.max(1e-9),
             after.failed.len()
         );
         if !after.failed.is_empty() {
@@ -122,7 +123,7 @@ impl RunTotals {
             );
         }
         println!("{text}");
-        print!("{}", named(&after.failed));
+        print!("{}", list_failures(&after.failed));
         let tries = self.tries.load(Ordering::Relaxed);
         if tries > 0 {
             println!("{tries} further tries at files were needed because of I/O errors");
@@ -130,8 +131,8 @@ impl RunTotals {
     }
 }
 
-/// The first failures, one line each with its reason, and how many more there are.
-fn named(failed: &[Failure]) -> String {
+/// Returns the first failures, one line each with its reason, and how many more there are.
+fn list_failures(failed: &[Failure]) -> String {
     let line = |failure: &Failure| format!("  {}: {}\n", failure.audio_path, failure.reason);
     let mut text: String = failed.iter().take(MAX_NAMED).map(line).collect();
     if failed.len() > MAX_NAMED {
@@ -140,7 +141,7 @@ fn named(failed: &[Failure]) -> String {
     text
 }
 
-/// The result of a pass over the folder.
+/// The result of one pass over index and folder.
 struct PassSummary {
     /// Usable versions of the shard.
     in_shard: usize,
@@ -154,7 +155,7 @@ struct PassSummary {
     other_extractor: Option<String>,
 }
 
-/// Compares index and folder, and extracts what is missing.
+/// Compares index and folder, and extracts what is missing. A pass is repeated after temporary I/O errors.
 fn pass(
     config: &FeaturesConfig,
     options: &Options,
@@ -286,7 +287,7 @@ fn refuse_mass_removal(config: &FeaturesConfig, options: &Options, survey: &Surv
     Ok(())
 }
 
-/// The message about rows of another extractor, if there are any.
+/// Returns the message about rows of another extractor, if there are any.
 fn other_extractor(config: &FeaturesConfig, found: &Rows, extractor: &str) -> Option<String> {
     let extractors = found.extractors();
     let (other, rows) = extractors.iter().find(|(other, _)| **other != extractor)?;
@@ -298,16 +299,19 @@ fn other_extractor(config: &FeaturesConfig, found: &Rows, extractor: &str) -> Op
     ))
 }
 
+/// Returns the rows that are out of date, by the path of their part and the version's id.
 fn stale_rows(survey: &Survey) -> HashSet<(PathBuf, String)> {
     let Some(rows) = &survey.rows else { return HashSet::new() };
     let path = |stale: &Stale| rows.parts.parts[stale.part].path.clone();
     survey.stale.iter().map(|stale| (path(stale), stale.version_id.to_string())).collect()
 }
 
+/// Returns ` of shard i/n` for messages; empty without shards.
 fn of_shard(shard: Shard) -> String {
     if shard.count == 1 { String::new() } else { format!(" of shard {shard}") }
 }
 
+/// Returns the outcome of the run, an error with `strict` if a file failed.
 fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
     match failed.first() {
         Some(first) if options.strict => bail!(
@@ -320,7 +324,7 @@ fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
     }
 }
 
-/// Reports what will be done.
+/// Prints how many versions and hours of audio will be extracted.
 fn print_plan(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usize, part_of: &str) {
     let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
     let guessed = pending.iter().any(|version| version.guessed);

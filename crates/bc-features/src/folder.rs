@@ -10,11 +10,12 @@ use bc_formats::features::PartName;
 use bc_formats::lock::{self, Lock, LockMode};
 use bc_formats::retry;
 
-/// The folder as one shard's run sees it. As long as this value lives, no second run of the shard begins, and
-/// during a run of all versions no run of any shard. Runs of shards of different numbers (1/8 and 2/3) may be
-/// concurrent: parts are never changed, only added ([`bc_formats::features::FeatureSet`] resolves versions that are in several parts).
+/// The output folder, locked for the run of one shard. As long as this value lives, no second run of the same shard begins,
+/// and if this run has no shard, no other run at all. Runs of shards with different counts (1/8 and 2/3) may be concurrent:
+/// parts are never changed, only added ([`bc_formats::features::FeatureSet`] resolves versions that are in several parts).
 pub struct Folder {
     path: PathBuf,
+    /// Part of the names of this run's unfinished files: `all`, or `3of8` for the third of eight shards.
     tag: String,
     locks: Vec<Lock>,
     /// Held while the folder is tidied after the work of a shard.
@@ -22,8 +23,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if it is absent, locks the shard and removes the temporary files that
-    /// killed runs of it left (a run of all versions: that any run left).
+    /// Creates the folder if it is absent, locks it for the shard, and removes the temporary files that killed runs of this
+    /// shard left (without a shard: those that any run left).
     ///
     /// # Errors
     /// Another run of the shard is at work; a folder that cannot be written.
@@ -41,12 +42,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Whether no other run writes here, for certain or as far as is known (the user was warned).
+    /// Returns whether this run has the folder for itself. On a file system without locks, of which the user was warned,
+    /// another run may write nevertheless.
     pub fn is_exclusive(&self) -> bool {
         self.locks.len() == 1
     }
 
-    /// After the work of a shard: exclusive access to the folder, if no other run is at work in it and locks can be relied on.
+    /// Exchanges the lock of a shard that has done its work for exclusive access to the folder; `None` if another run is at
+    /// work in it, or if the file system has no reliable locks.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -54,8 +57,8 @@ impl Folder {
         let path = self.path.clone();
         drop(self);
         // In this order: a run that finds the folder's lock held by this run also finds this one held, and waits.
-        let Some(tidy) = if_free(&path, TIDY)? else { return Ok(None) };
-        match if_free(&path, LOCK)? {
+        let Some(tidy) = try_acquire(&path, TIDY)? else { return Ok(None) };
+        match try_acquire(&path, LOCK)? {
             Some(lock) if lock.is_effective() => {
                 let folder = Self { path, tag: "all".to_owned(), locks: vec![lock], _tidy: Some(tidy) };
                 folder.remove_leftovers()?;
@@ -65,38 +68,41 @@ impl Folder {
         }
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name that a file of `kind` (`part`, `failures`) has while it is written.
+    /// Returns the path of a file of `kind` (`part` or `failures`) while it is written.
     pub fn unfinished(&self, kind: &str) -> PathBuf {
         self.path.join(format!("{kind}-{}.parquet", self.tag))
     }
 
-    /// The name of a part with this number and content.
+    /// Returns the path of a finished part with this number and content.
     pub fn part(&self, number: u64, fingerprint: &str) -> PathBuf {
         self.path.join(PartName::new(number, fingerprint).to_string())
     }
 
-    /// The name of a failure table that belongs to the part of this number.
+    /// Returns the path of a finished failure table that belongs to the part with this number.
     pub fn failures(&self, number: u64, fingerprint: &str) -> PathBuf {
         self.path
             .join(format!("failures-{number:05}-{}.parquet", fingerprint.get(..8).unwrap_or(fingerprint)))
     }
 
+    /// Removes the temporary files of killed runs.
     fn remove_leftovers(&self) -> Result<()> {
         atomic::remove_leftovers(&self.path, |name| is_own_leftover(name, &self.tag))?;
         Ok(())
     }
 }
 
+/// The lock of the folder: shared by runs of shards, exclusive for a run of all versions.
 const LOCK: &str = ".extract.lock";
+/// The lock of a run that tidies the folder after the work of its shard.
 const TIDY: &str = ".tidy.lock";
 
-/// The folder's lock. While a run that has ended tidies the folder, this one waits; if a run is at work, this one is
-/// refused after a moment, the time that a run needs to end or to begin tidying.
+/// Acquires the folder's lock. Waits while a run that has done its work tidies the folder; if a run is at work, the lock is
+/// refused after some tries, within which that run may end or begin to tidy.
 fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
     const MAX_REFUSALS: u32 = 5;
     let mut refused = 0;
@@ -105,7 +111,7 @@ fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
             Err(error) if is_held(&error) => error,
             done => return done,
         };
-        if if_free(path, TIDY)?.is_some() {
+        if try_acquire(path, TIDY)?.is_some() {
             refused += 1;
         }
         if refused == MAX_REFUSALS || !retry::pause(Duration::from_millis(100), interrupt::requested) {
@@ -114,19 +120,21 @@ fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
     }
 }
 
-/// An exclusive lock; `None` if another run holds it.
-fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
+/// Acquires an exclusive lock; `None` if another run holds it.
+fn try_acquire(path: &Path, name: &str) -> Result<Option<Lock>> {
     match lock::acquire(path, name, LockMode::Exclusive, || in_use(path)) {
         Err(error) if is_held(&error) => Ok(None),
         done => done.map(Some),
     }
 }
 
-/// Whether an error of [`lock::acquire`] says that another has the lock: all others come from the system.
+/// Returns whether an error of [`lock::acquire`] says that another process holds the lock; all other errors have an I/O
+/// error as a cause.
 fn is_held(error: &anyhow::Error) -> bool {
     !error.chain().any(|cause| cause.is::<std::io::Error>())
 }
 
+/// Returns the error message for a folder that another run writes in.
 fn in_use(path: &Path) -> String {
     format!(
         "another bc-features extract is writing {}; wait for it (concurrent runs need a shard each: --shard i/n)",
@@ -134,7 +142,7 @@ fn in_use(path: &Path) -> String {
     )
 }
 
-/// Removes a file that may be gone.
+/// Removes a file; it is no error if it is gone already.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -144,7 +152,8 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether only a run with this tag can be writing a file that will have this name.
+/// Returns whether a temporary file with the destination `name` belongs to a run with this tag, so that the present run may
+/// remove it.
 fn is_own_leftover(name: &str, tag: &str) -> bool {
     let of_stage = name.ends_with(".parquet") && (name.starts_with("part-") || name.starts_with("failures"));
     of_stage

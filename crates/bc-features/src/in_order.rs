@@ -1,4 +1,4 @@
-//! Runs work on many threads and takes the results in order, with a limited number of them waiting.
+//! Runs work on many threads and delivers the results in the order of the items, with a bounded number of results waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,25 +9,25 @@ use anyhow::Result;
 struct State<R> {
     /// The next item to begin.
     next: usize,
-    /// Items whose results were taken.
+    /// Number of items whose results were delivered.
     taken: usize,
     /// Results that wait for an earlier one.
     waiting: BTreeMap<usize, R>,
-    /// No further item is started.
+    /// Whether no further item is started.
     stopped: bool,
-    /// Threads that have not ended.
+    /// Number of threads that have not ended.
     running: usize,
 }
 
-/// Calls `work` for the items on `threads` threads, and `take` here with each result, in the
-/// items' order. At most `window` results are in work or waiting. Once `stop` returns true, no
-/// further item is started; what is in work is finished and taken.
+/// Calls `work` for each item on `threads` threads, and `take` on the calling thread with the index of each item and its
+/// result, in the order of the items. At most `window` items are in work or have a result that waits. Once `stop` returns
+/// true, no further item is started; items in work are finished and their results taken.
 ///
 /// # Errors
 /// The first error of `take`; no further item is started then.
 ///
 /// # Panics
-/// Panics if `work` or `take` panics, once what is in work has ended.
+/// Panics if `work` or `take` panics, after all threads have ended.
 pub fn in_order<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -69,7 +69,7 @@ pub fn in_order<T: Sync, R: Send>(
         for _ in 0..threads {
             scope.spawn(worker);
         }
-        // However this loop ends, by a panic too: the workers must not wait for it.
+        // However this loop ends, even by a panic, the workers must not wait for it.
         let _end = OnDrop(|| {
             lock(&state).stopped = true;
             changed.notify_all();

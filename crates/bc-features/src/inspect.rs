@@ -9,7 +9,7 @@ const MAX_NAMED: usize = 10;
 
 /// Prints settings, counts, hours, sizes and value ranges.
 pub fn run(config: &FeaturesConfig) -> Result<()> {
-    // Not `open`, which refuses the features that are to be inspected here.
+    // `open` would refuse features of several extractors, which can be inspected too.
     let Some(set) = FeatureSet::open_if_any(&config.output)? else {
         bail!(
             "there are no features (part-*.parquet) in {}; make them with `bc-features extract`",
@@ -55,7 +55,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     Ok(())
 }
 
-/// How many files have frames (packets) that did not decode, and those with the most.
+/// Reports how many files have frames (packets) that did not decode, and lists the files with the largest shares.
 fn undecodable_frames(rows: &[RowInfo], limit: f64) -> String {
     let known = rows.iter().filter(|row| row.error_share.is_some()).count();
     let mut damaged: Vec<(f32, &str)> =

@@ -3,12 +3,17 @@
 //! **In**: `index.parquet` (its usable versions) and their audio files. **Out**: `part-*.parquet` (one row per version)
 //! and `failures.parquet` (one row per version without features) in the folder `[features] output`.
 //!
-//! The features are made once and not in every epoch: on SHS100K that is 7,000 hours of audio
-//! that training never decodes again. [`plan`] compares index and folder once for all shards; [`work`] makes a row from a
-//! file, and tries again after temporary errors; [`store`] writes parts and tables of failures that never change; [`tidy`]
-//! drops rows that newer parts replaced, when no other run writes; [`compact`] merges many small parts into few large ones. So a killed run, a grown index, or concurrent runs of
-//! any shards add rows and lose none. [`array`] and [`plot`] show a single transform.
-//! [`paint`] writes the same files for synthetic versions of works that are given as notes.
+//! Features are made once instead of in every epoch: SHS100K has 7,000 hours of audio, which training never decodes again.
+//!
+//! - [`plan`] compares index and folder, once for all shards.
+//! - [`work`] makes a row from a file, and tries again after temporary errors.
+//! - [`store`] writes parts and failure tables, which are never changed.
+//! - [`tidy`] drops rows that newer parts replaced, when no other run writes.
+//! - [`compact`] merges many small parts into few large ones.
+//! - [`array`] and [`plot`] show a single transform.
+//! - [`paint`] writes the same files for synthetic versions of works that are given as notes.
+//!
+//! Because parts are only added, a killed run, a grown index, or concurrent runs of any shards lose no rows.
 
 pub mod array;
 pub mod cli;

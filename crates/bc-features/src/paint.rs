@@ -22,15 +22,17 @@ use half::f16;
 
 use crate::in_order::in_order;
 
-/// Rows of a part: what a kill can lose is less than two seconds of work.
+/// Number of rows of a part; a kill loses at most so many, which take less than two seconds.
 const PART_ROWS: usize = 1000;
-/// Versions in work or waiting for an earlier one, for each thread.
+/// Number of versions per thread that are being painted, or done and waiting for an earlier one.
 const WINDOW: usize = 32;
 
 /// One version to be painted.
 struct Job {
+    /// Index of the work in the catalogue.
     work: usize,
     split: Split,
+    /// Number among the versions of its work, from 0.
     number: u32,
 }
 
@@ -78,7 +80,7 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         |job| row(&catalogue, &painter, config.seed, job, columns),
         |_, row| {
             bar.inc(1);
-            store.take(row, jobs.len())
+            store.add(row, jobs.len())
         },
     );
     bar.finish_and_clear();
@@ -97,6 +99,7 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
     Ok(())
 }
 
+/// Returns the error of a run that was interrupted.
 fn interrupted(painted: usize, pending: usize, folder: &Path) -> Interrupted {
     Interrupted(format!(
         "{painted} of {pending} versions are stored in {}; run the same command again to continue",
@@ -104,6 +107,7 @@ fn interrupted(painted: usize, pending: usize, folder: &Path) -> Interrupted {
     ))
 }
 
+/// Prints how many versions were painted.
 fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: usize, seconds: f64) {
     let count = |split| jobs.iter().filter(|job| job.split == split).count();
     let works: BTreeSet<usize> = jobs.iter().map(|job| job.work).collect();
@@ -118,7 +122,7 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
     );
 }
 
-/// Every version, work after work.
+/// Returns all versions to be painted, work after work.
 fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
     let mut jobs = Vec::new();
     for (position, entry) in catalogue.works.iter().enumerate() {
@@ -132,6 +136,7 @@ fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
     jobs
 }
 
+/// Paints one version.
 fn row(catalogue: &Catalogue, painter: &Painter, seed: u64, job: &Job, columns: usize) -> FeatureRow {
     let work = &catalogue.works[job.work].work;
     let version = VersionSeed { seed, epoch: 0, version: u64::from(job.number) };
@@ -155,6 +160,8 @@ fn version_id(work: &Work, number: u32) -> String {
     format!("{}_{number}", work.id)
 }
 
+/// Returns the provenance of index and parts; its input `painting` is a fingerprint of everything that determines the
+/// features.
 fn provenance(config: &PaintConfig, settings: &CqtSettings, catalogue: &Catalogue) -> Provenance {
     // Paths do not affect what is painted.
     let fingerprinted =
@@ -179,7 +186,7 @@ fn part_path(folder: &Path, part: usize) -> PathBuf {
     folder.join(format!("part-{part:05}.parquet"))
 }
 
-/// The parts that are missing; refuses (or with `fresh` removes) those of other settings.
+/// Returns the numbers of the parts that are missing. Parts of other settings are an error, or removed with `fresh`.
 fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bool) -> Result<Vec<usize>> {
     let mut present = BTreeSet::new();
     let expected: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();
@@ -213,10 +220,11 @@ fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bo
 /// Writes rows into parts, in the order of the jobs.
 struct Store<'a> {
     folder: &'a Path,
-    /// Numbers of the parts that are being painted.
+    /// Numbers of the parts that are not finished, the one being written first.
     missing: &'a [usize],
     settings: CqtSettings,
     provenance: &'a Provenance,
+    /// The part being written, once it has a row.
     part: Option<PartWriter>,
     /// Rows in the part being written.
     rows: usize,
@@ -225,7 +233,8 @@ struct Store<'a> {
 }
 
 impl Store<'_> {
-    fn take(&mut self, row: FeatureRow, jobs: usize) -> Result<()> {
+    /// Adds the next row, and finishes the part if it is the last of it; `jobs` is the number of versions in all parts.
+    fn add(&mut self, row: FeatureRow, jobs: usize) -> Result<()> {
         let Some(part) = self.missing.first().copied() else { bail!("one row too many was painted") };
         let mut writer = match self.part.take() {
             Some(writer) => writer,
@@ -245,6 +254,7 @@ impl Store<'_> {
     }
 }
 
+/// Writes the index of all versions.
 fn write_index(
     config: &PaintConfig,
     catalogue: &Catalogue,

@@ -1,9 +1,8 @@
 //! Plans an extraction: compares the versions of an index with the rows of a folder of features.
 //!
-//! [`survey`] examines every version once, whatever the number of shards. The shard of a version is a hash of its
-//! id, so that runs with another index, another number of shards or another time agree on it: adding
-//! a version never changes the shard of another. Only the fields needed for the decision are kept of each row, so that
-//! ten million rows take some hundred megabytes.
+//! [`survey`] examines every version once, whatever the number of shards. The shard of a version is a hash of its id, so
+//! that concurrent runs agree on it even if their indexes differ: adding a version never changes the shard of another. Only
+//! the fields that the decision needs are kept of each row, so that ten million rows take some hundred megabytes.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -28,20 +27,20 @@ pub struct PlannedVersion {
     pub audio_path: Box<str>,
     /// Content hash of the file, where it was verified.
     pub content_hash: Option<Box<str>>,
-    /// Seconds of audio, or a guess ([`cost`]).
+    /// Seconds of audio, or an estimate ([`estimated_seconds`]).
     pub seconds: f64,
-    /// Whether `seconds` is a guess.
+    /// Whether `seconds` is an estimate.
     pub guessed: bool,
 }
 
 impl PlannedVersion {
-    /// The plan's fields of a version of the index.
+    /// Takes the fields that extraction needs from a version of the index.
     pub fn new(version: &Version) -> Self {
         Self {
             version_id: version.version_id.as_str().into(),
             audio_path: version.audio_path.as_deref().unwrap_or_default().into(),
             content_hash: version.content_hash.as_deref().map(Into::into),
-            seconds: cost(version),
+            seconds: estimated_seconds(version),
             guessed: version.duration_s.is_none(),
         }
     }
@@ -85,7 +84,7 @@ impl Versions {
         Ok(Self { usable, positions, index: provenance.fingerprint })
     }
 
-    /// The index into `usable` of a version; `None` if the index does not list it as usable.
+    /// Returns the index into `usable` of a version; `None` if the index does not list it as usable.
     fn position(&self, version_id: &str) -> Option<usize> {
         self.positions.get(&digest(version_id)).map(|&position| position as usize)
     }
@@ -115,7 +114,7 @@ pub struct Stale {
 pub struct Survey {
     /// The state of each usable version.
     pub states: Vec<VersionState>,
-    /// Failures that are on record, the newest table last.
+    /// All recorded failures, those of the newest table last.
     pub failures: Vec<Failure>,
     /// Rows that are out of date: the audio changed, the version left the index, or (if
     /// that was requested) another extractor made them.
@@ -134,18 +133,18 @@ pub struct Rows {
     pub current: Vec<usize>,
     /// Rows that newer parts replace, by part.
     pub superseded: Vec<usize>,
-    /// A hash of the current rows: a different hash means different features. (It is not that of the files' provenance, which would need
-    /// all ids at once.)
+    /// A hash of the current rows: a different hash means different features. (It differs from the fingerprint in the files'
+    /// provenance, which needs all ids at once.)
     pub content: String,
 }
 
 impl Rows {
-    /// How many rows are current.
+    /// Returns how many rows are current.
     pub fn count(&self) -> usize {
         self.current.iter().sum()
     }
 
-    /// The extractors that made the current rows, with the number of rows of each.
+    /// Returns the extractors that made the current rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for (part, &rows) in self.parts.parts.iter().zip(&self.current).filter(|(_, rows)| **rows > 0) {
@@ -155,7 +154,7 @@ impl Rows {
     }
 }
 
-/// Which existing results are to be made again.
+/// Which existing results are made again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RedoOptions<'a> {
     /// Whether permanent failures are tried again.
@@ -197,6 +196,7 @@ struct NewestRows {
 }
 
 impl NewestRows {
+    /// Adds a row of part number `part`, which replaces an older row of its version.
     fn add(&mut self, versions: &Versions, part: usize, row: RowRef<'_>) -> Result<()> {
         if self.current.len() <= part {
             self.current.resize(part + 1, 0);
@@ -229,7 +229,8 @@ impl NewestRows {
     }
 }
 
-/// A digest of id, magnitudes and settings of a row (without stored magnitudes, of its source's hash).
+/// Returns a digest of id, magnitudes and settings of a row. Rows without a stored hash of their magnitudes are identified
+/// by the hash of the audio file instead.
 fn content_of(row: RowRef<'_>) -> Digest {
     let mut text = row.version_id.as_bytes().to_vec();
     match row.content {
@@ -249,7 +250,7 @@ fn match_audio(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
     }
 }
 
-/// Compares `versions` with what is in `folder`, whose features must have these `settings`.
+/// Compares `versions` with the features and failures in `folder`, whose features must have these `settings`.
 ///
 /// # Errors
 /// Features of other settings, a damaged part, a failure table that cannot be read.
@@ -293,7 +294,7 @@ pub fn survey(
 }
 
 impl Survey {
-    /// Decides for each row whether it is current.
+    /// Decides for each row whether it is current, and fills in states, stale rows and counts.
     fn judge(&mut self, versions: &Versions, parts: Parts, newest: NewestRows, redo: RedoOptions) {
         let part_times: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
         let made_by_extractor: Vec<bool> = parts
@@ -301,8 +302,8 @@ impl Survey {
             .iter()
             .map(|part| redo.renew.is_none_or(|extractor| part.extractor == extractor))
             .collect();
-        // In parallel, because each may access a network disk.
-        let valid = |(version, row): (&PlannedVersion, &Option<Row>)| {
+        // In parallel, because each comparison may access a network disk.
+        let is_valid = |(version, row): (&PlannedVersion, &Option<Row>)| {
             let row = (*row)?;
             let same = match row.audio_match {
                 AudioMatch::Same => true,
@@ -317,7 +318,7 @@ impl Survey {
             };
             Some((row.part as usize, same && made_by_extractor[row.part as usize]))
         };
-        let states = versions.usable.par_iter().zip(&newest.listed).map(valid);
+        let states = versions.usable.par_iter().zip(&newest.listed).map(is_valid);
         for (position, row) in states.collect::<Vec<_>>().into_iter().enumerate() {
             match row {
                 Some((_, true)) => self.states[position] = VersionState::Valid,
@@ -331,7 +332,7 @@ impl Survey {
         self.unlisted = newest.unlisted.len();
         let contents = newest.listed.iter().flatten().map(|row| (row.part, row.content));
         let contents = contents.chain(newest.unlisted.values().copied());
-        // A sum, whatever the order; which extractor made a row is a property of its part.
+        // The digests are added, so that their order does not matter. Which extractor made a row is recorded for its part.
         let extractors: Vec<u128> =
             parts.parts.iter().map(|part| u128::from_le_bytes(digest(&part.extractor))).collect();
         let sum = contents
@@ -352,14 +353,14 @@ impl Survey {
 pub struct Share<'a> {
     /// Number of usable versions of the shard.
     pub versions: usize,
-    /// Of these, what must be extracted, longest first.
+    /// Versions of the shard that must be extracted, the longest first.
     pub pending: Vec<&'a PlannedVersion>,
-    /// Of these, the failures that remain.
+    /// Failures of versions of the shard that are not tried again.
     pub failed: Vec<&'a Failure>,
 }
 
 impl Survey {
-    /// The part of one shard.
+    /// Returns the part of one shard.
     pub fn share<'a>(&'a self, versions: &'a Versions, shard: Shard) -> Share<'a> {
         let mut share = Share { versions: 0, pending: Vec::new(), failed: Vec::new() };
         for (version, state) in versions.usable.iter().zip(&self.states) {
@@ -378,7 +379,7 @@ impl Survey {
     }
 }
 
-/// The shard of a version, from 0, which depends only on its id.
+/// Returns the shard of a version, from 0, which depends only on its id.
 pub fn shard_of(version_id: &str, count: usize) -> usize {
     let hash = blake3::hash(version_id.as_bytes());
     let mut first = [0; 8];
@@ -386,19 +387,21 @@ pub fn shard_of(version_id: &str, count: usize) -> usize {
     (u64::from_le_bytes(first) % count as u64) as usize
 }
 
-/// Sort key: the longest version first, those of equal length by id.
+/// Returns a sort key that puts the longest version first, and orders versions of equal length by id.
 fn longest_first(version: &PlannedVersion) -> (Reverse<u64>, &str) {
-    // A finer unit than lengths are known in.
+    // Microseconds are finer than any known length.
     (Reverse((version.seconds * 1e6) as u64), &version.version_id)
 }
 
-/// Seconds of audio, or a guess from the size of the file and what it is likely to be.
-pub fn cost(version: &Version) -> f64 {
+/// Returns the length of a version in seconds; if the index does not know it, an estimate from the size and the kind of
+/// the file.
+pub fn estimated_seconds(version: &Version) -> f64 {
     version
         .duration_s
         .unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / guessed_bytes_per_second(version))
 }
 
+/// Returns the likely bytes of one second of audio in the version's file.
 fn guessed_bytes_per_second(version: &Version) -> f64 {
     // 16 bits per sample; CD audio where rate and channels are not known.
     let uncompressed = 2.0
@@ -414,7 +417,7 @@ fn guessed_bytes_per_second(version: &Version) -> f64 {
     }
 }
 
-/// Whether a failure was recorded for the present audio of a version.
+/// Returns whether a failure was recorded for the present audio of a version.
 fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> bool {
     match (&version.content_hash, &failure.source_hash) {
         (Some(hash), Some(failed_hash)) => **hash == **failed_hash,
@@ -422,11 +425,13 @@ fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> boo
     }
 }
 
-/// Whether size and modification time of the audio are still those of `source`; a file that cannot be reached counts as unchanged.
+/// Returns whether size and modification time of the audio are still those of `source`; a file that cannot be
+/// reached counts as unchanged.
 fn same_file(version: &PlannedVersion, source: Source) -> bool {
     bc_store::source(Path::new(&*version.audio_path)).map_or(true, |present| present == source)
 }
 
+/// Returns the modification time of a file, if it can be read.
 fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
@@ -441,7 +446,7 @@ mod tests {
             let mut version = Version::new("v", "c");
             version.audio_path = Some(name.into());
             version.bytes = Some(bytes);
-            cost(&version)
+            estimated_seconds(&version)
         };
         assert_eq!(guess("a.WAV", 176_400 * 60), 60.0);
         assert_eq!(guess("a.mp3", 16_000 * 60), 60.0);

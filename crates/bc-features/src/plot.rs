@@ -1,4 +1,4 @@
-//! Draws a transform as a picture: notes over seconds.
+//! Draws a transform as a PNG: notes on the vertical axis, seconds on the horizontal one, loudness as colour.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use bc_formats::features::{CqtSettings, FeatureSet};
 use bc_plot::plotters::prelude::*;
 
 const SIZE: (u32, u32) = (1200, 620);
-/// Quieter than the loudest by this much is black.
+/// Range of levels that is shown: values this many decibels below the loudest one, or more, are black.
 const RANGE_DB: f32 = 60.0;
 const NOTES: [&str; 12] = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"];
 
@@ -39,6 +39,7 @@ pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Reads the stored features of a version: settings, magnitudes (bins x frames) and number of frames.
 fn stored(config: &FeaturesConfig, id: &str) -> Result<(CqtSettings, Vec<f32>, usize)> {
     let Some(set) = FeatureSet::open_if_any(&config.output)? else {
         bail!("{id} is not a file, and there are no features in {}", config.output.display());
@@ -50,13 +51,14 @@ fn stored(config: &FeaturesConfig, id: &str) -> Result<(CqtSettings, Vec<f32>, u
     Ok((set.settings, magnitudes, row.frames as usize))
 }
 
-/// The note of a bin, with its octave, if the bins fall on the tempered scale.
+/// Returns the note of a bin, with its octave, if the bins fall on the tempered scale.
 fn note(settings: &CqtSettings, bin: u32) -> String {
     let midi = 69.0 + 12.0 * (settings.frequency(bin) / 440.0).log2();
     let nearest = midi.round() as i64;
     format!("{}{}", NOTES[nearest.rem_euclid(12) as usize], nearest.div_euclid(12) - 1)
 }
 
+/// Draws magnitudes (bins x frames, row-major) with axes and a title.
 fn draw(path: &Path, title: &str, settings: &CqtSettings, magnitudes: &[f32], frames: usize) -> Result<()> {
     let bins = settings.bins as usize;
     let loudest = magnitudes.iter().fold(1e-9f32, |max, value| max.max(*value));
@@ -111,12 +113,12 @@ fn area_top(area: &bc_plot::Area<'_>) -> i32 {
     area.get_base_pixel().1
 }
 
-/// The built-in font has ASCII only.
+/// Replaces characters that the built-in font, which has only ASCII, cannot show.
 fn printable(title: &str) -> String {
     title.chars().map(|letter| if letter.is_ascii() { letter } else { '?' }).collect()
 }
 
-/// Black over purple and orange to pale yellow, for 0 to 1 (even steps in lightness).
+/// Returns a colour for a value from 0 to 1: from black over purple and orange to pale yellow, in even steps of lightness.
 fn shade(share: f32) -> RGBColor {
     const STOPS: [(f32, [f32; 3]); 5] = [
         (0.0, [0.0, 0.0, 4.0]),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::plan::{self, RedoOptions, Rows, Survey, VersionState, Versions};
 
-/// More parts than this are summed up and not listed.
+/// Maximum number of parts that are listed one by one; more are only counted.
 const MAX_LISTED: usize = 20;
 
 /// Counts of a shard.
@@ -29,8 +29,8 @@ struct Counts {
     pending_hours: f64,
 }
 
-/// Prints, one row per shard, how many versions have valid features, failed, or are missing; then
-/// the parts, and how many of their rows are out of date or replaced by newer ones. Or all that as one JSON object.
+/// Prints one row per shard with the number of versions that have valid features, failed, or are missing, and then how many
+/// rows of each part are current, out of date, or replaced by newer ones. With `args.json`, prints one JSON object instead.
 ///
 /// # Errors
 /// No index, no usable version in it, features of other settings in the folder.
@@ -62,6 +62,7 @@ pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
     Ok(())
 }
 
+/// Counts the versions of each shard by their state.
 fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
     let mut counts: Vec<Counts> =
         (0..shards).map(|index| Counts { shard: index + 1, ..Counts::default() }).collect();
@@ -80,14 +81,14 @@ fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
     counts
 }
 
-/// How many rows of each part are out of date.
+/// Returns how many rows of each part are out of date.
 fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
     let mut stale_rows = vec![0; rows.parts.parts.len()];
     survey.stale.iter().for_each(|stale| stale_rows[stale.part] += 1);
     stale_rows
 }
 
-/// One JSON object, with one line per shard for programs that do not parse JSON.
+/// Prints one JSON object, in which each shard has a line of its own for programs that do not parse JSON.
 fn print_json(
     config: &FeaturesConfig,
     versions: &Versions,
@@ -111,6 +112,7 @@ fn print_json(
     Ok(())
 }
 
+/// Prints the parts and extractors of the folder; `stale` are the numbers of rows of each part that are out of date.
 fn print_parts(rows: &Rows, stale: &[usize]) {
     let parts = &rows.parts.parts;
     if parts.len() > MAX_LISTED {

@@ -1,4 +1,4 @@
-//! Writes results: feature files and failure tables, each written whole and never changed.
+//! Writes results: parts and failure tables, each of which is written as a whole and never changed.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ pub struct Store<'a> {
     part: Option<PartWriter>,
     /// Indices of the pending versions that end a part.
     ends: HashSet<usize>,
-    /// Number of the part being written: above all that were there when the run began.
+    /// Number of the part being written, above those of all parts that existed when the run began.
     number: u64,
     settings: CqtSettings,
     extractor: &'a str,
@@ -32,7 +32,8 @@ pub struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    /// A store for `pending` whose first part gets `number`.
+    /// Creates a store whose first part gets `number`; `ends` are the indices of the pending versions that end a part
+    /// ([`part_ends`]), and `index` is the fingerprint of the index.
     pub fn new(
         folder: &'a Folder,
         number: u64,
@@ -82,12 +83,12 @@ impl<'a> Store<'a> {
         self.failures.push(failure);
     }
 
-    /// Ends the part if `position` is the last of it; called after the result of each pending version.
+    /// Ends the part if the pending version at `position` is its last one. Called after the result of each pending version.
     pub fn end_part_after(&mut self, position: usize) -> Result<()> {
         if self.ends.contains(&position) { self.end_part() } else { Ok(()) }
     }
 
-    /// Writes what has arrived so far to disk.
+    /// Ends the part and the failure table being written, if they hold anything.
     pub fn end_part(&mut self) -> Result<()> {
         let (folder, number) = (self.folder, self.number);
         let mut written = false;
@@ -112,7 +113,8 @@ impl<'a> Store<'a> {
     }
 }
 
-/// The positions of the pending versions that end a part: after this many versions or this much audio.
+/// Returns the indices of the pending versions that end a part: a part holds at most `max_versions` versions, and ends when
+/// it has `max_seconds` of audio.
 pub fn part_ends(pending: &[&PlannedVersion], max_versions: usize, max_seconds: f64) -> HashSet<usize> {
     let mut ends = HashSet::new();
     let (mut seconds, mut count) = (0.0, 0);

@@ -1,7 +1,7 @@
 //! Tidies a folder that no other run writes in: removes rows that are out of date, and merges failure tables.
 //!
-//! A part is never changed: its remaining rows are written to a new one, and then it is removed. A kill in between
-//! leaves both, which is read as one.
+//! A part is never changed: its remaining rows are written to a new part, and then the old one is removed. A kill in between
+//! leaves both; readers then take the rows of the newer one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -59,12 +59,14 @@ pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usiz
 /// Rows that newer parts replace, collected while all parts are scanned, the oldest first.
 #[derive(Default)]
 struct SupersededRows {
+    /// The part with the newest row of each version, by the digest of the version's id.
     newest: HashMap<Digest, u32>,
     /// The superseded rows of each part, as digests of their versions' ids.
     rows: HashMap<usize, HashSet<Digest>>,
 }
 
 impl SupersededRows {
+    /// Adds a row of part number `part`, which replaces an older row of its version.
     fn add(&mut self, part: usize, row: RowRef<'_>) -> Result<()> {
         let id = digest(row.version_id);
         if let Some(before) = self.newest.insert(id, u32::try_from(part)?) {
@@ -77,7 +79,7 @@ impl SupersededRows {
     }
 }
 
-/// Merges all tables into one, `failures.parquet`, that holds `current_failures`; without failures there is none.
+/// Replaces all failure tables by one, `failures.parquet`, that holds `current_failures`; without failures all are removed.
 ///
 /// # Errors
 /// A table cannot be written or removed.
@@ -99,7 +101,8 @@ pub fn failures(folder: &Folder, current_failures: &[Failure], provenance: &Prov
     Ok(())
 }
 
-/// The failures of all tables that are worth keeping, whatever the index holds: the last one of each version without a row.
+/// Returns the newest failure of each version that has no row. (The index, which a shard may see in another version, is not
+/// needed for this.)
 ///
 /// # Errors
 /// A table or a part cannot be read.

@@ -1,4 +1,4 @@
-//! Extraction of one version: its file is read, checked against the index, and becomes a row or a failure.
+//! Extracts one version: reads its file, checks it against the index, and returns a row or a failure.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -14,8 +14,8 @@ use bc_store::About;
 
 use crate::plan::PlannedVersion;
 
-/// Time that files in work have to finish after Ctrl-C or SIGTERM: clusters kill a job 30 seconds after the signal, and
-/// the results must be written by then.
+/// Time that files in work have to finish after Ctrl-C or SIGTERM. Clusters kill a job 30 seconds after the signal, and the
+/// results must be written by then.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The result for one version.
@@ -82,7 +82,7 @@ impl Worker {
                 extracted.features.duration_s,
             ),
             Err(None) => VersionResult::Stopped,
-            // What stopped the run may have been the cause, such as a network that is shut down.
+            // The cause of the interruption, such as a network that is shut down, may also be the cause of the failure.
             Err(Some(failed)) if failed.retry_when != RetryWhen::Never && interrupt::requested() => {
                 VersionResult::Stopped
             }
@@ -100,8 +100,8 @@ impl Worker {
         }
     }
 
-    /// One attempt, in a separate thread that is abandoned if a disk read hangs or it is not done in time after an
-    /// interruption; the error `None` is an interruption.
+    /// Makes one attempt to extract a file, on a thread that is abandoned if a disk read hangs, or if it is not done
+    /// [`GRACE`] after an interruption. The error `None` stands for an interruption.
     fn attempt(
         &self,
         path: &Path,
@@ -111,11 +111,11 @@ impl Worker {
         let (extractor, path) = (self.extractor.clone(), path.to_owned());
         let limit_s = self.extractor.limits().decode_timeout_s;
         let thread = std::thread::Builder::new().name("version".into()).spawn(move || {
-            // If it took too long, the receiver is gone.
+            // If the thread was abandoned, nobody receives the result.
             let _ = send.send(extract_file(&extractor, &path, expected_hash.as_deref()));
         });
         thread.map_err(|error| Some(FailedAttempt::new("cannot start a thread", &error.into())))?;
-        // Two decoder limits (a decode may restart once), one more for reading, plus GRACE.
+        // A decode may restart once: two decoder limits, a third for reading, plus GRACE.
         let end = Instant::now() + Duration::from_secs_f64(3.0 * limit_s) + GRACE;
         let mut stop_at = None;
         loop {
@@ -142,10 +142,12 @@ impl Worker {
     }
 }
 
-/// A file's features, with what identifies the file.
+/// The features of a file, with what identifies the file.
 struct ExtractedFile {
     features: Features,
+    /// Content hash of the file.
     hash: String,
+    /// Size and modification time of the file.
     source: Source,
 }
 

@@ -1,4 +1,4 @@
-//! NumPy files of 32-bit floats.
+//! Reads and writes NumPy files of 32-bit floats.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
@@ -65,7 +65,7 @@ fn read_axes<const AXES: usize>(path: &Path, meaning: &str) -> Result<([usize; A
     Ok((shape, values))
 }
 
-/// Refuses a header that is not that of a numeric array. It is a Python literal, which may nest and hold numbers of
+/// Refuses a header that is not that of a numeric array. A header is a Python literal, which may nest deeply and hold numbers of
 /// any length, and its parser has no limits. Leaves the file at its beginning.
 fn refuse_odd_header(file: &mut File) -> Result<()> {
     const LONGEST: u64 = 4096;

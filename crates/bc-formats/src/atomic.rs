@@ -1,5 +1,5 @@
-//! Writes a file so that a reader sees the old one or the whole new one, never a part, and so that it is still
-//! there after a power cut: file and folder are flushed to disk.
+//! Writes a file so that a reader sees either the old or the complete new one, and so that the new one survives a power cut: file
+//! and folder are flushed to disk.
 
 use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Write};
@@ -9,16 +9,16 @@ use anyhow::{Context, Result};
 
 use crate::lock::is_lock_unsupported;
 
-/// A file under a temporary name next to its destination. Dropped without
-/// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
-/// lives, so that [`remove_leftovers`] can recognise files of killed processes.
+/// A file that is written under a temporary name next to its destination. If it is dropped without [`AtomicFile::commit`], it is
+/// removed and the destination does not change. It is locked as long as its writer lives, so that [`remove_leftovers`] can
+/// recognise files of killed processes.
 pub struct AtomicFile {
     temporary: tempfile::NamedTempFile,
     destination: PathBuf,
 }
 
 impl AtomicFile {
-    /// Opens a temporary file in the folder of `destination`, which is made if absent.
+    /// Opens a temporary file in the folder of `destination`, which is created if absent.
     pub fn create(destination: &Path) -> Result<Self> {
         let folder = folder_of(destination);
         std::fs::create_dir_all(folder)
@@ -46,12 +46,12 @@ impl AtomicFile {
         }
     }
 
-    /// The open temporary file.
+    /// Returns the open temporary file.
     pub fn file(&mut self) -> &mut File {
         self.temporary.as_file_mut()
     }
 
-    /// A second handle to the same temporary file, for writers that own theirs.
+    /// Returns a second handle to the temporary file, for writers that take ownership of their file.
     pub fn reopen(&self) -> Result<File> {
         self.temporary
             .as_file()
@@ -59,18 +59,18 @@ impl AtomicFile {
             .with_context(|| format!("cannot write {}", self.destination.display()))
     }
 
-    /// The temporary name, for writers that open files themselves.
+    /// Returns the temporary name, for writers that open files themselves.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Flushes to disk and renames onto the destination.
+    /// Flushes the file to disk and renames it to its destination.
     pub fn commit(self) -> Result<()> {
         let destination = self.destination.clone();
         self.commit_as(&destination)
     }
 
-    /// Flushes to disk and renames to another name in the same folder, for names that depend on the content.
+    /// Flushes the file to disk and renames it to `destination`, a name in the same folder that may depend on the content.
     ///
     /// # Errors
     /// The disk is full or the file cannot be written; then it is removed, and the previous file of that name is unchanged
@@ -88,7 +88,7 @@ impl AtomicFile {
     }
 }
 
-/// The parent folder of a path.
+/// Returns the parent folder of a path.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -96,8 +96,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Flushes the names in a folder to disk: without it a renamed file may have its old name after a power cut.
-/// Does nothing on a file system without support for it (some network ones).
+/// Flushes the names in a folder to disk: otherwise a renamed file may have its old name after a power cut. Does nothing on file
+/// systems without support for it (some network file systems).
 ///
 /// # Errors
 /// The disk fails.
@@ -119,9 +119,8 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The destination of a temporary file by its name: `part.parquet` of `.part.parquet.Ab3.tmp`. A writer inside
-/// a writer leaves the temporary name of a temporary name (`..a.Xy1.tmp.Ab3.tmp`); its destination is the
-/// innermost, `a`. `None` for other names.
+/// Returns the destination of a temporary file by its name: `part.parquet` for `.part.parquet.Ab3.tmp`. For a temporary file of
+/// a temporary file (`..a.Xy1.tmp.Ab3.tmp`) it is the innermost name, `a`. `None` for other names.
 pub fn destination_of(name: &str) -> Option<&str> {
     let mut inner = name;
     while let Some((rest, random)) = inner
@@ -137,9 +136,9 @@ pub fn destination_of(name: &str) -> Option<&str> {
     (inner.len() < name.len()).then_some(inner)
 }
 
-/// Removes the temporary files that killed writers left in `folder`, if `ours` is true for the destination's name:
-/// no other process can be writing it. A file that a living writer has locked is kept. Returns how many there
-/// were; one that is gone already is no error.
+/// Removes the temporary files that killed writers left in `folder`. `ours` says for the name of a destination whether only this
+/// process may write it. A file that a living writer has locked is kept. Returns the number of files; it is no error if one is
+/// gone already.
 ///
 /// # Errors
 /// The folder cannot be listed, a file cannot be removed.
@@ -167,8 +166,8 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
     Ok(removed)
 }
 
-/// Whether a living process may be writing a temporary file. Without locks this is unknown; a file that was not written
-/// to for a day then counts as left behind.
+/// Returns whether a living process may be writing a temporary file. On file systems without locks, a file that was not written to
+/// for a day counts as left behind.
 fn may_be_in_use(file: &File) -> bool {
     const LONG_AGO: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     match file.try_lock() {
@@ -204,12 +203,12 @@ pub fn write_with(
     atomic.commit()
 }
 
-/// Writes `bytes` as the whole file.
+/// Writes a file with the content `bytes`.
 pub fn write(destination: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     write_with(destination, |writer| Ok(writer.write_all(bytes.as_ref())?))
 }
 
-/// Writes `value` as indented JSON.
+/// Writes a file with `value` as indented JSON.
 pub fn write_json(destination: &Path, value: &impl serde::Serialize) -> Result<()> {
     write_with(destination, |writer| {
         serde_json::to_writer_pretty(&mut *writer, value)?;

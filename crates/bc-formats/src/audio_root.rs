@@ -1,7 +1,7 @@
 //! The root of the audio paths of an index, so that index and audio can be moved together.
 //!
-//! An index whose settings name no root (`settings.index.audio_root`) holds paths relative to the working
-//! directory, as every index did before there were roots.
+//! An index whose settings name no root (`settings.index.audio_root`), such as every index of an earlier version, holds paths
+//! relative to the working directory.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,13 +13,13 @@ use serde_json::Value;
 pub struct AudioRoot(PathBuf);
 
 impl AudioRoot {
-    /// The root of the index file at `index` with these provenance settings; `None` where paths are relative
-    /// to the working directory.
+    /// Returns the root of the index file at `index` with these provenance settings; `None` if its paths are relative to the
+    /// working directory.
     pub fn of(index: &Path, settings: &Value) -> Option<Self> {
         Self::named(index, settings.get("index")?.get("audio_root")?.as_str()?)
     }
 
-    /// The root that `audio_root` names: relative to the folder of the index file, or absolute. `None` if empty.
+    /// Returns the root that `audio_root` names: relative to the folder of the index file, or absolute. `None` if empty.
     pub fn named(index: &Path, audio_root: &str) -> Option<Self> {
         if audio_root.is_empty() {
             return None;
@@ -28,17 +28,17 @@ impl AudioRoot {
         Some(Self(plain(&folder.join(audio_root))))
     }
 
-    /// The root as a path that can be opened.
+    /// Returns the root as a path that can be opened.
     pub fn folder(&self) -> &Path {
         if self.0.as_os_str().is_empty() { Path::new(".") } else { &self.0 }
     }
 
-    /// A path of the index file as this process opens it.
+    /// Converts a path of the index file to the path by which this process opens it.
     pub fn resolve(&self, stored: &str) -> String {
         self.0.join(stored).to_string_lossy().into_owned()
     }
 
-    /// A path of this process as the index file holds it. An absolute path outside the root stays absolute.
+    /// Converts a path of this process to the form that the index file holds. An absolute path outside the root stays absolute.
     ///
     /// # Errors
     /// A relative path that does not begin with the root.
@@ -55,10 +55,10 @@ impl AudioRoot {
         }
     }
 
-    /// `folder` (relative to the working directory, or absolute) as a path that begins with the root.
+    /// Returns `folder` (relative to the working directory, or absolute) as a path that begins with the root.
     ///
     /// # Errors
-    /// A folder outside the root, or one of the two is not there.
+    /// A folder outside the root; a folder or a root that does not exist.
     pub fn reach(&self, folder: &Path) -> Result<PathBuf> {
         if let Ok(below) = plain(folder).strip_prefix(&self.0)
             && !below.components().any(|part| part == Component::ParentDir)
@@ -81,7 +81,7 @@ impl AudioRoot {
     }
 }
 
-/// The path without `.` components.
+/// Returns the path without `.` components.
 fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }

@@ -1,4 +1,4 @@
-//! Embeddings: one vector per version, or one per window of it.
+//! Reads and writes embeddings: one vector per version, or one per window of a version.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::table::{self, TableWriter};
 /// Kind and schema version of an embeddings file.
 pub const FORMAT: &str = "embeddings/4";
 
-/// What is stored with a vector.
+/// The version that a vector belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     /// Id in the index.
@@ -43,9 +43,9 @@ pub struct Embeddings {
     pub labels: Vec<Label>,
     /// Length of a vector.
     pub dim: usize,
-    /// vectors x dim, row-major.
+    /// All vectors, row-major: number of vectors x `dim`.
     pub vectors: Vec<f32>,
-    /// Checkpoint and features they were made from.
+    /// Provenance, which names the checkpoint and the features.
     pub provenance: Provenance,
 }
 
@@ -95,7 +95,7 @@ impl Embeddings {
         Ok(read)
     }
 
-    /// Only the provenance of an embeddings file.
+    /// Reads only the provenance of an embeddings file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
         table::provenance(path, &[FORMAT])
     }
@@ -103,8 +103,8 @@ impl Embeddings {
     /// Writes an embeddings file.
     ///
     /// # Errors
-    /// A vector with a number that is not finite, with the version's name: one such row would break every later
-    /// search; a file that cannot be written.
+    /// A vector with a number that is not finite, which would break every later search (the error names the version); a file that
+    /// cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         ensure!(
             self.vectors.len() == self.dim * self.labels.len(),

@@ -10,13 +10,12 @@ use crate::retry::ShortRead;
 /// Hex digits of a fingerprint: 64 bits, enough to distinguish versions of a file.
 const HEX_DIGITS: usize = 16;
 
-/// A hash that is computed piece by piece; pieces are delimited by their lengths, so
-/// `("ab", "c")` and `("a", "bc")` differ.
+/// A hash that is computed piece by piece. Each piece is preceded by its length, so that `("ab", "c")` and `("a", "bc")` differ.
 #[derive(Default, Clone)]
 pub struct Fingerprint(blake3::Hasher);
 
 impl Fingerprint {
-    /// An empty fingerprint for one kind of content (`"features"`, `"coverage"` ...).
+    /// Creates an empty fingerprint for one kind of content (`"features"`, `"coverage"` ...).
     pub fn of(kind: &str) -> Self {
         let mut new = Self::default();
         new.add(kind);
@@ -36,35 +35,35 @@ impl Fingerprint {
         self.add(serde_json::to_vec(value).expect("settings serialise to JSON"))
     }
 
-    /// The fingerprint as 16 hex digits.
+    /// Returns the fingerprint as 16 hex digits.
     pub fn finish(&self) -> String {
         self.0.finalize().to_hex()[..HEX_DIGITS].to_owned()
     }
 }
 
-/// 128 bits of BLAKE3 that represent a text where millions of texts would take too much memory: two of ten million
-/// different texts have the same ones with a probability of 1e-25.
+/// 128 bits of a BLAKE3 hash, which represent a text where millions of texts would take too much memory. The probability that any
+/// two of ten million different texts have the same digest is 1e-25.
 pub type Digest = [u8; 16];
 
-/// The [`Digest`] of 32 lower-case hex digits.
+/// Parses a [`Digest`] from 32 lower-case hex digits.
 pub fn of_hex(digits: &str) -> Option<Digest> {
     let small = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     let number = u128::from_str_radix(digits, 16).ok();
     number.filter(|_| digits.len() == 32 && digits.bytes().all(small)).map(u128::to_be_bytes)
 }
 
-/// A digest as 32 lower-case hex digits.
+/// Returns a digest as 32 lower-case hex digits.
 pub fn hex(digest: &Digest) -> String {
     format!("{:032x}", u128::from_be_bytes(*digest))
 }
 
-/// The [`Digest`] of a text.
+/// Returns the [`Digest`] of a text.
 pub fn digest(text: impl AsRef<[u8]>) -> Digest {
     let hash = *blake3::hash(text.as_ref()).as_bytes();
     std::array::from_fn(|n| hash[n])
 }
 
-/// The content hash of a whole file: 32 hex digits of BLAKE3.
+/// Computes the content hash of a whole file: 32 hex digits of BLAKE3.
 ///
 /// # Errors
 /// The file cannot be read, or gives fewer bytes than it has ([`ShortRead`]).

@@ -1,4 +1,4 @@
-//! The index: one row per version, what is known of its recording, and whether it can be used.
+//! The index: one row per version, with the properties of its recording and whether it can be used.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ macro_rules! words {
             /// All values, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word that files hold.
+            /// Returns the word that files hold.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -125,7 +125,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of which only the ids are known; its audio counts as missing.
+    /// Creates a version of which only the ids are known; its audio counts as missing.
     pub fn new(version_id: impl Into<String>, clique_id: impl Into<String>) -> Self {
         Self {
             version_id: version_id.into(),
@@ -146,13 +146,13 @@ impl Version {
         }
     }
 
-    /// Whether later stages use this version.
+    /// Returns whether later stages use this version.
     pub fn usable(&self) -> bool {
         self.status == Status::Ok && self.audio_path.is_some()
     }
 }
 
-/// Versions that are copied at a time to be written.
+/// Number of versions that are copied at a time for writing.
 const WRITE_BATCH: usize = 1 << 16;
 
 /// All versions of a data set, in the order of the source.
@@ -160,12 +160,12 @@ const WRITE_BATCH: usize = 1 << 16;
 pub struct Index {
     /// The versions, in the order of the source.
     pub versions: Vec<Version>,
-    /// What the index was made from.
+    /// Provenance, which names the sources of the index.
     pub provenance: Provenance,
 }
 
 impl Index {
-    /// The fingerprint of an index: every field of every version, in order.
+    /// Returns the fingerprint of an index: every field of every version, in order.
     pub fn fingerprint(versions: &[Version]) -> String {
         let mut fingerprint = Fingerprint::of("index");
         for version in versions {
@@ -174,8 +174,8 @@ impl Index {
         fingerprint.finish()
     }
 
-    /// The coverage fingerprint of a split, of the ids of its usable versions in any order. Two evaluations with equal coverage ran
-    /// on the same tracks.
+    /// Returns the coverage fingerprint of a split, of the ids of its usable versions in any order. Two evaluations
+    /// with equal coverage ran on the same tracks.
     pub fn coverage_fingerprint_of(mut ids: Vec<impl AsRef<str> + Ord>) -> String {
         ids.sort_unstable();
         ids.dedup();
@@ -201,12 +201,11 @@ impl Index {
         Ok(Self { versions, provenance })
     }
 
-    /// Passes each version to `take`, in the order of the file, for readers that need only part of an index:
-    /// memory does not depend on the length of the index. Conflicts between versions
-    /// (an id that is listed twice) are not detected.
+    /// Calls `take` with each version, in the order of the file, so that memory does not depend on the length of the index.
+    /// Conflicts between versions (such as an id that is listed twice) are not detected.
     ///
     /// # Errors
-    /// Those of [`Self::read`] that one version shows, and those of `take`.
+    /// The errors of [`Self::read`] that concern a single version, and the errors of `take`.
     pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
         refuse_absent(path)?;
         let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
@@ -236,7 +235,7 @@ impl Index {
         writer.commit(&mut self.provenance)
     }
 
-    /// Only the provenance of an index file.
+    /// Reads only the provenance of an index file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
         refuse_absent(path)?;
         table::provenance(path, &[FORMAT])
@@ -253,7 +252,7 @@ fn refuse_absent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The versions of a batch.
+/// Calls `take` with each version of a batch.
 fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) -> Result<()>) -> Result<()> {
     let complete = |name: &str| table::complete::<StringArray>(path, batch, name);
     let text = |name: &str| table::column::<StringArray>(path, batch, name);
@@ -310,7 +309,7 @@ fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<(
     Ok(())
 }
 
-/// The error of a version id that is listed twice, in a file or at a line of it.
+/// Returns the error of a version id that is listed twice, in a file or at a line of it.
 pub fn duplicate_id(position: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
     anyhow!("{position}: the version id `{version_id}` is listed twice")
 }

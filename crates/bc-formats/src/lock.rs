@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub enum LockMode {
     /// No other process may take the lock.
     Exclusive,
-    /// Other processes may take the lock in the same way.
+    /// Other processes may also take the lock in shared mode.
     Shared,
 }
 
@@ -23,13 +23,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether it really excludes others: false on a file system without locks.
+    /// Returns whether the lock really excludes other processes: false on a file system without locks.
     pub fn is_effective(&self) -> bool {
         self.is_supported
     }
 }
 
-/// [`acquire`] for callers that do not need to know whether the file system supports locks.
+/// Calls [`acquire`], for callers that do not need to know whether the file system supports locks.
 ///
 /// # Errors
 /// The errors of [`acquire`].
@@ -81,7 +81,7 @@ pub fn acquire(folder: &Path, name: &str, mode: LockMode, message: impl FnOnce()
     }
 }
 
-/// Whether locking failed because the file system has no locks.
+/// Returns whether locking failed because the file system has no locks.
 pub(crate) fn is_lock_unsupported(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {

@@ -7,19 +7,19 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Carried by every output: as the Parquet schema's key-value metadata, in a
-/// safetensors header, or as the object `provenance` of a JSON file.
+/// The provenance of a file. It is stored in the key-value metadata of a Parquet schema, in a safetensors header, or as the object
+/// `provenance` of a JSON file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Kind and schema version of the file, such as `features/1`.
     pub format: String,
     /// Program and version that wrote it, such as `bc-features 0.1.0`.
     pub tool: String,
-    /// Every setting that the content depends on.
+    /// All settings that the content depends on.
     pub settings: Value,
     /// Fingerprint of the content.
     pub fingerprint: String,
-    /// Fingerprints of what it was made from, by name (`index`, `features`, `checkpoint`).
+    /// Fingerprints of the inputs, by name (`index`, `features`, `checkpoint`).
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -30,7 +30,7 @@ const FINGERPRINT: &str = "bytecover.fingerprint";
 const INPUTS: &str = "bytecover.inputs";
 
 impl Provenance {
-    /// The key-value pairs for a Parquet schema or a safetensors header.
+    /// Returns the key-value pairs for a Parquet schema or a safetensors header.
     pub fn to_key_values(&self) -> Vec<(String, String)> {
         vec![
             (FORMAT.into(), self.format.clone()),
@@ -71,7 +71,7 @@ impl Provenance {
         }
     }
 
-    /// Like [`Self::from_key_values`], but `None` for a file that another program wrote without these keys.
+    /// Reads a provenance like [`Self::from_key_values`]; `None` for a file of another program, which has none of these keys.
     pub fn from_header<'a>(
         path: &Path,
         mut get: impl FnMut(&str) -> Option<&'a str>,

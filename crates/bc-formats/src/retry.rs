@@ -1,9 +1,8 @@
 //! Classifies I/O errors by when to try again, and retries operations.
 //!
-//! An I/O error says something about the machine, the network or the disk, but hardly ever about what
-//! a file contains. So none of them marks a file as failed for good: [`RetryWhen::ThisRun`] is tried again after a
-//! wait in the same run ([`Retry`]), [`RetryWhen::NextRun`] by the next run. Only what the bytes themselves show
-//! is [`RetryWhen::Never`].
+//! An I/O error says something about the machine, the network or the disk, but hardly ever about the content of a file. So no I/O
+//! error marks a file as failed permanently: [`RetryWhen::ThisRun`] is tried again in the same run after a wait ([`Retry`]), and
+//! [`RetryWhen::NextRun`] by the next run. Only errors that the bytes of the file themselves cause are [`RetryWhen::Never`].
 //!
 //! | retry | errors | why |
 //! |---|---|---|
@@ -26,16 +25,16 @@ pub enum RetryWhen {
     ThisRun,
     /// Try again in a later run.
     NextRun,
-    /// Never try again: the file was read as it is.
+    /// Never try again: the content of the file causes the error.
     Never,
 }
 
-/// A file gave fewer bytes than its length: wrapped in an [`io::Error`], it means [`RetryWhen::ThisRun`].
+/// The error of a file that gave fewer bytes than its length. Wrapped in an [`io::Error`], it means [`RetryWhen::ThisRun`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShortRead {
     /// Bytes that could be read.
     pub read: u64,
-    /// Bytes that the file system says there are.
+    /// Length of the file in bytes, as the file system reports it.
     pub length: u64,
 }
 
@@ -55,8 +54,7 @@ impl From<ShortRead> for io::Error {
     }
 }
 
-/// An error for which [`RetryWhen`] is known where it occurs, such as the answer of an object store. Wrapped in an
-/// [`io::Error`], it keeps that.
+/// An error that carries its [`RetryWhen`], such as the answer of an object store, also when it is wrapped in an [`io::Error`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifiedError {
     /// When it makes sense to try again.
@@ -73,7 +71,7 @@ impl fmt::Display for ClassifiedError {
 
 impl Error for ClassifiedError {}
 
-/// When it makes sense to try again after `error`.
+/// Returns when it makes sense to try again after `error`.
 pub fn retry_when(error: &io::Error) -> RetryWhen {
     if let Some(inner) = error.get_ref() {
         if inner.is::<ShortRead>() {
@@ -152,10 +150,10 @@ fn is_transient(_: i32, kind: io::ErrorKind) -> bool {
     )
 }
 
-/// [`retry_when`] of the first I/O error among an error and its causes; `None` if there is none.
+/// Returns [`retry_when`] of the first I/O error among an error and its causes; `None` if there is none.
 ///
-/// Arrow keeps only the text of some I/O errors; their code is taken from it, since the standard library ends
-/// that text with `(os error 5)`.
+/// Arrow keeps only the text of some I/O errors. Their code is parsed from it: the standard library ends that text with
+/// `(os error 5)`.
 pub fn retry_when_in_chain(error: &(dyn Error + 'static)) -> Option<RetryWhen> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -169,18 +167,18 @@ pub fn retry_when_in_chain(error: &(dyn Error + 'static)) -> Option<RetryWhen> {
     Some(retry_when(&io::Error::from_raw_os_error(code.parse().ok()?)))
 }
 
-/// [`retry_when_in_chain`] of an `anyhow` error and its contexts.
+/// Returns [`retry_when_in_chain`] of an `anyhow` error and its contexts.
 pub fn retry_when_in_context(error: &anyhow::Error) -> Option<RetryWhen> {
     error.chain().find_map(retry_when_in_chain)
 }
 
-/// Whether an error means that a file does not exist.
+/// Returns whether an error means that a file does not exist.
 pub fn is_absent(error: &anyhow::Error) -> bool {
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.any(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether an error means that a disk or a quota is full, so that someone has to free space.
+/// Returns whether an error means that a disk or a quota is full, so that someone has to free space.
 pub fn is_full(error: &anyhow::Error) -> bool {
     #[cfg(unix)]
     let full = [libc::ENOSPC, libc::EDQUOT];
@@ -196,9 +194,9 @@ pub fn is_full(error: &anyhow::Error) -> bool {
 /// How often an operation is retried, and the waits in between.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
-    /// Tries after the first one.
+    /// Maximum number of tries after the first one.
     pub retries: u32,
-    /// Seconds before the second try; every further wait is twice as long, and none longer than [`MAX_WAIT`].
+    /// Seconds before the second try. Each further wait is twice as long, up to [`MAX_WAIT`].
     pub wait_s: f64,
 }
 
@@ -206,15 +204,15 @@ pub struct Retry {
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
 impl Retry {
-    /// The wait before try number `retry` (from 1).
+    /// Returns the wait before try number `retry` (from 1).
     pub fn wait(&self, retry: u32) -> Duration {
         let seconds = self.wait_s.max(0.0) * 2f64.powi(retry.saturating_sub(1).min(30) as i32);
         Duration::from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64()))
     }
 
-    /// Calls `work` until it succeeds, `again` is false for its error, the tries are used up, or `stop` (called
-    /// several times a second, so that Ctrl-C does not wait) is true. Returns the last result and the number
-    /// of further tries.
+    /// Calls `work` until it succeeds, `again` returns false for its error, the tries are used up, or `stop` returns true. (During
+    /// a wait, `stop` is called several times per second, so that Ctrl-C takes effect at once.) Returns the last result and the
+    /// number of tries after the first one.
     pub fn run<T, E>(
         &self,
         again: impl Fn(&E) -> bool,
@@ -236,7 +234,7 @@ impl Retry {
     }
 }
 
-/// Sleeps; returns false as soon as `stop` is true.
+/// Sleeps for `length`; returns false as soon as `stop` returns true.
 pub fn pause(length: Duration, stop: impl Fn() -> bool) -> bool {
     const SLICE: Duration = Duration::from_millis(100);
     let end = Instant::now() + length;

@@ -1,9 +1,7 @@
-//! The input that a checkpoint's network was trained on, and how stored
-//! features become that input.
+//! The input of a network, as its checkpoint records it, and the conversion of stored features to that input.
 //!
-//! A checkpoint's safetensors header carries a [`crate::provenance::Provenance`] of the
-//! format [`CHECKPOINT_FORMAT`], under [`INPUT_KEY`] a [`NetworkInput`] as JSON, and under
-//! [`CLIQUES_KEY`] the cliques of the classifier's outputs.
+//! The safetensors header of a checkpoint has a [`crate::provenance::Provenance`] of the format [`CHECKPOINT_FORMAT`], a
+//! [`NetworkInput`] as JSON under [`INPUT_KEY`], and the fingerprint of the classifier's cliques under [`CLIQUES_KEY`].
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -18,8 +16,7 @@ pub const CHECKPOINT_FORMAT: &str = "checkpoint/1";
 /// The header key under which a checkpoint keeps its [`NetworkInput`].
 pub const INPUT_KEY: &str = "bytecover.input";
 
-/// The header key under which a checkpoint keeps the fingerprint of the clique ids that its classifier's
-/// outputs are for, in their order.
+/// The header key under which a checkpoint keeps the fingerprint of the clique ids of its classifier's outputs, in their order.
 pub const CLIQUES_KEY: &str = "bytecover.cliques";
 
 /// How the magnitudes of a clip (a crop in training, a whole track later) are scaled.
@@ -42,26 +39,26 @@ pub enum Scale {
     Chroma,
 }
 
-/// Rows of [`Scale::Chroma`].
+/// Number of rows after [`Scale::Chroma`].
 const PITCH_CLASSES: usize = 12;
 
 impl Scale {
-    /// Whether a magnitude of zero stays zero, whatever the clip.
+    /// Returns whether a magnitude of zero stays zero in every clip.
     pub fn keeps_zero(self) -> bool {
         !self.centres()
     }
 
-    /// Whether the clip's mean is subtracted.
+    /// Returns whether the clip's mean is subtracted.
     fn centres(self) -> bool {
         matches!(self, Scale::LogCentred | Scale::Chroma)
     }
 
-    /// Rows of a clip of `bins` rows after [`NetworkInput::scaled`].
+    /// Returns the number of rows that [`NetworkInput::scaled`] gives for a clip of `bins` rows.
     fn rows(self, bins: usize) -> usize {
         if self == Scale::Chroma { PITCH_CLASSES } else { bins }
     }
 
-    /// Scales one clip in place. Of "chroma", whose rows must be pitch classes already, only the mean is left to do.
+    /// Scales one clip in place. For [`Scale::Chroma`], the rows must be pitch classes already, and only the mean is subtracted.
     pub fn apply(self, values: &mut [f32]) {
         if self == Scale::None {
             return;
@@ -76,7 +73,7 @@ impl Scale {
         }
     }
 
-    /// The part of [`Scale::apply`] that depends on each value's share of the clip's maximum.
+    /// Applies the part of the scale that is a function of each value relative to the clip's maximum.
     fn by_maximum(self, values: &mut [f32]) {
         let max = values.iter().fold(0f32, |max, &value| max.max(value));
         let factor = 1.0 / (max + 1e-6);
@@ -94,8 +91,8 @@ impl Scale {
     }
 }
 
-/// Magnitudes (bins x `columns`, row-major, bin 0 first) summed over the octaves to pitch classes, and every column
-/// divided by its maximum, as chroma and HPCP usually are. A silent column stays silent.
+/// Sums magnitudes (bins x `columns`, row-major, bin 0 first) over the octaves to pitch classes, and divides every column by its
+/// maximum, as is usual for chroma and HPCP. A silent column stays silent.
 fn pitch_classes(magnitudes: &[f32], columns: usize) -> Vec<f32> {
     let mut classes = vec![0f32; PITCH_CLASSES * columns];
     for (bin, row) in magnitudes.chunks_exact(columns.max(1)).enumerate() {
@@ -129,22 +126,22 @@ impl std::fmt::Display for Scale {
 /// The key of a network's header that recommends how recordings are compared by it ([`WindowComparison`]).
 pub const COMPARE_KEY: &str = "bytecover.compare";
 
-/// Windows of both recordings, those of the query at several tempi.
+/// A comparison of recordings by their windows, those of the query at several tempi.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WindowComparison {
-    /// Seconds of a window.
+    /// Length of a window in seconds.
     pub window_s: f64,
-    /// Distance of the windows' beginnings in seconds.
+    /// Time from the beginning of one window to that of the next, in seconds.
     pub step_s: f64,
-    /// Factors of the query's own tempo.
+    /// Tempi at which the query is compared, as factors of its own tempo.
     pub tempi: Vec<f64>,
-    /// Number of nearest others by which distances are scaled; 0: no scaling.
+    /// Number of nearest neighbours by which distances are scaled; 0 for no scaling.
     #[serde(default)]
     pub neighbours: usize,
 }
 
 impl WindowComparison {
-    /// The comparison that a configuration asks for; `recommended` is that of the network's file.
+    /// Returns the comparison that a configuration asks for; `recommended` is that of the network's file.
     pub fn of(config: &EvalConfig, recommended: Option<&Self>) -> Option<Self> {
         match config.compare {
             Compare::Whole => None,
@@ -158,7 +155,7 @@ impl WindowComparison {
         }
     }
 
-    /// The pair for a safetensors header.
+    /// Returns the pair for a safetensors header.
     pub fn to_key_value(&self) -> (String, String) {
         (COMPARE_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
     }
@@ -166,13 +163,13 @@ impl WindowComparison {
     /// Reads what [`WindowComparison::to_key_value`] wrote.
     ///
     /// # Errors
-    /// Another value.
+    /// A value that is no such JSON.
     pub fn from_key_value(value: &str) -> Result<Self> {
         serde_json::from_str(value).with_context(|| format!("the header's {COMPARE_KEY} is unreadable"))
     }
 }
 
-/// Everything that turns audio into the network's input.
+/// All settings by which audio is converted to the network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkInput {
     /// The stored features.
@@ -184,7 +181,7 @@ pub struct NetworkInput {
 }
 
 impl NetworkInput {
-    /// Stored columns averaged into one column of the input.
+    /// Returns the number of stored columns that are averaged into one column of the input.
     ///
     /// # Errors
     /// `pool` is not a multiple of the features' `pool`, or pitch classes are requested from features without them.
@@ -204,12 +201,12 @@ impl NetworkInput {
         Ok((self.pool / self.cqt.pool) as usize)
     }
 
-    /// Rows of the network's input.
+    /// Returns the number of rows of the network's input.
     pub fn rows(&self) -> usize {
         self.scale.rows(self.cqt.bins as usize)
     }
 
-    /// A clip of magnitudes (bins x `columns`, pooled already) as the network takes it: [`Self::rows`] x `columns`.
+    /// Scales a clip of pooled magnitudes (bins x `columns`) as the network takes it: [`Self::rows`] x `columns`.
     pub fn scaled(&self, magnitudes: Vec<f32>, columns: usize) -> Vec<f32> {
         let mut values = match self.scale {
             Scale::Chroma => pitch_classes(&magnitudes, columns),
@@ -219,8 +216,8 @@ impl NetworkInput {
         values
     }
 
-    /// The differences to `other`, as `name: ours against theirs`, for error messages. In how many steps the
-    /// frames are pooled makes none: only the pool of the input counts.
+    /// Returns the differences to `other`, as `name: ours against theirs`, for error messages. The pool of the stored features does
+    /// not matter, only that of the input.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if self.pool != other.pool {
@@ -233,9 +230,9 @@ impl NetworkInput {
         found
     }
 
-    /// A whole track's input: [`Self::rows`] x columns, row-major, and the number of columns.
-    /// `magnitudes` are the stored features, `bins x frames`; a rest that fills no column
-    /// is dropped, a track shorter than one column is followed by silence.
+    /// Returns the input of a whole track, [`Self::rows`] x columns, row-major, and the number of columns. `magnitudes` are the
+    /// stored features, bins x `frames`. A remainder that fills no column is dropped; a track shorter than one column is padded
+    /// with silence.
     pub fn whole_track(&self, magnitudes: &[f16], frames: usize) -> Result<(Vec<f32>, usize)> {
         let group = self.group()?;
         let bins = self.cqt.bins as usize;
@@ -257,7 +254,7 @@ impl NetworkInput {
         Ok((self.scaled(values, columns), columns))
     }
 
-    /// The pair for a safetensors header.
+    /// Returns the pair for a safetensors header.
     pub fn to_key_value(&self) -> (String, String) {
         (INPUT_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
     }

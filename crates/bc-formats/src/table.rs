@@ -1,4 +1,5 @@
-//! Parquet tables: columns by name, provenance in the schema's metadata, written completely or not at all.
+//! Reads and writes Parquet tables: columns are found by name, the provenance is in the schema's metadata, and a file is written
+//! completely or not at all.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +21,7 @@ use crate::atomic::AtomicFile;
 use crate::provenance::Provenance;
 use crate::retry;
 
-/// A row group ends after this many rows: what a writer holds in memory, and what a reader can skip.
+/// Maximum number of rows of a row group, which a writer holds in memory and a reader can skip.
 const ROW_GROUP: usize = 1 << 17;
 
 /// A Parquet file being written under a temporary name.
@@ -54,7 +55,7 @@ impl TableWriter {
             .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
     }
 
-    /// Ends the current row group, so that a reader can skip to what follows.
+    /// Ends the current row group, so that a reader can skip it.
     pub(crate) fn end_row_group(&mut self) -> Result<()> {
         self.writer
             .flush()
@@ -66,7 +67,7 @@ impl TableWriter {
         self.commit_as(&path, provenance)
     }
 
-    /// As `commit`, under another name in the same folder.
+    /// Commits the file like [`Self::commit`], under another name in the same folder.
     pub(crate) fn commit_as(mut self, path: &Path, provenance: &Provenance) -> Result<()> {
         // Twice: as the file's own pairs, which every reader of Parquet knows, and inside the Arrow schema
         // (known only now, with the fingerprint), which pyarrow prefers where it is present.
@@ -104,7 +105,7 @@ pub(crate) fn open(
     Ok((provenance, reader))
 }
 
-/// Only the provenance, from the file's footer.
+/// Reads only the provenance, from the file's footer.
 pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
     let found = provenance_of(path, &builder(path)?)?;
     found.expect_one_of(path, formats)?;
@@ -149,7 +150,7 @@ fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -
     Provenance::from_key_values(path, |key| pairs.get(key).copied())
 }
 
-/// A column of a batch as the array type `A`; the error names file, column and types.
+/// Returns a column of a batch as the array type `A`; the error names file, column and types.
 pub(crate) fn column<'a, A: Array + 'static>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -164,7 +165,7 @@ pub(crate) fn column<'a, A: Array + 'static>(
     }
 }
 
-/// A column that may not hold nulls; the error names file, column and row.
+/// Returns a column that may not hold nulls; the error names file, column and row.
 pub(crate) fn complete<'a, A: Array + 'static>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -182,12 +183,12 @@ pub(crate) fn complete<'a, A: Array + 'static>(
     Ok(array)
 }
 
-/// The string of a row, if it is not null.
+/// Returns the string of a row, if it is not null.
 pub(crate) fn optional(array: &arrow::array::StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// The number of a row, if it is not null.
+/// Returns the number of a row, if it is not null.
 pub(crate) fn number<T: arrow::datatypes::ArrowPrimitiveType>(
     array: &arrow::array::PrimitiveArray<T>,
     row: usize,

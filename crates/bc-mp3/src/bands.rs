@@ -1,10 +1,10 @@
-//! Scale factor bands of a granule: which lines belong to which.
+//! Divides the lines of a granule into scale factor bands.
 
 use crate::band_tables::{LONG, SHORT};
 use crate::header::Header;
 use crate::side_info::{BlockType, Granule};
 
-/// Lines of a mixed block that are coded like those of a long block: the lowest two subbands.
+/// Number of lines of a mixed block that are coded like those of a long block: the lowest two subbands.
 pub(crate) const MIXED_LONG_LINES: usize = 36;
 
 /// The first band of short windows in a mixed block.
@@ -13,7 +13,7 @@ pub(crate) const MIXED_FIRST_SHORT: usize = 3;
 /// Maximum number of bands of a granule: three for each of 13 bands of short windows.
 pub(crate) const MAX_BANDS: usize = 39;
 
-/// Number of long-block bands in a granule: all, the lowest, or none.
+/// Returns the number of long-block bands in a granule: all, the lowest, or none.
 pub(crate) fn long_bands(header: &Header, granule: &Granule) -> usize {
     match (granule.block_type, granule.mixed_block_flag) {
         (BlockType::Short, false) => 0,
@@ -37,13 +37,14 @@ pub(crate) struct Band {
 }
 
 impl Band {
-    /// Indices of the band's lines.
+    /// Returns the indices of the band's lines.
     pub fn lines(self) -> impl Iterator<Item = usize> + Clone {
         (0..self.count).map(move |n| self.first + n * self.step)
     }
 }
 
-/// A granule's bands in the order of their scale factors: long ones, then those of short windows, three (one per window) at a time.
+/// Returns a granule's bands in the order of their scale factors: long ones, then those of short windows, three (one per window)
+/// at a time.
 pub(crate) fn bands(header: &Header, granule: &Granule) -> Vec<Band> {
     let long = long_bands(header, granule);
     let mut all: Vec<Band> = LONG[header.rate]

@@ -8,17 +8,17 @@ pub(crate) struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// A reader that begins at bit `at`.
+    /// Creates a reader that begins at bit `at`.
     pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
 
-    /// Position in bits from the beginning of the bytes.
+    /// Returns the position in bits from the beginning of the bytes.
     pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    /// The next bits, at the upper end of the word; only the first 57 of them are valid.
+    /// Returns the next bits, at the upper end of the word; only the first 57 of them are valid.
     #[inline(always)]
     pub(crate) fn ahead(&self) -> u64 {
         let byte = self.at >> 3;
@@ -29,7 +29,7 @@ impl<'a> Bits<'a> {
         word << (self.at & 7)
     }
 
-    /// The last bytes, padded with zeros.
+    /// Returns the last bytes, padded with zeros.
     #[cold]
     fn padded_word(&self, byte: usize) -> u64 {
         let remaining = self.bytes.get(byte..).unwrap_or_default();
@@ -46,7 +46,7 @@ impl<'a> Bits<'a> {
         self.at += count as usize;
     }
 
-    /// The next `count` bits, at most 32, as a number.
+    /// Returns the next `count` bits, at most 32, as a number.
     #[inline(always)]
     pub(crate) fn take(&mut self, count: u32) -> u32 {
         let ahead = self.ahead();
@@ -55,7 +55,7 @@ impl<'a> Bits<'a> {
         (ahead >> 1 >> (63 - count)) as u32
     }
 
-    /// The next bit.
+    /// Returns the next bit.
     pub(crate) fn flag(&mut self) -> bool {
         self.take(1) == 1
     }

@@ -3,7 +3,7 @@
 //! A complete prefix code is determined by its values in the order of their codes, each with
 //! its length: length << 8 | x << 4 | y, or length << 8 | v << 3 | w << 2 | x << 1 | y. The codes follow from that.
 
-/// Codes of pairs of values, by table_select.
+/// Returns the codes of pairs of values of the table `table_select`.
 ///
 /// Tables 16 to 23 share one code, and so do 24 to 31: they differ in linbits.
 pub(crate) fn pairs(table: usize) -> Option<&'static [u16]> {

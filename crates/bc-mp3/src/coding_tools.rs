@@ -6,7 +6,7 @@ use crate::codes::LINBITS;
 use crate::reader::Reader;
 use crate::side_info::{BlockType, Granule, SideInfo};
 
-/// All granules of the fixtures with the names of their files, and whether they use scfsi.
+/// Returns all granules of the fixtures with the names of their files, and whether they use scfsi.
 fn granules_of_fixtures() -> Vec<(String, Granule, bool)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut found = Vec::new();

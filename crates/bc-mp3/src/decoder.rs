@@ -1,4 +1,4 @@
-//! The decoder: takes frames, and gives samples.
+//! The decoder, from frames to samples.
 
 mod simd;
 
@@ -14,7 +14,7 @@ use crate::side_info::{BlockType, Granule, SideInfo};
 use crate::stereo::{self, Downmix};
 use crate::synthesis::Synthesis;
 
-/// What a decoder outputs for a frame.
+/// The signal that a decoder outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// All channels, interleaved, as many as the frame's header says.
@@ -64,7 +64,7 @@ struct Lines<'a> {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a stream.
+    /// Creates a decoder at the beginning of a stream.
     #[must_use]
     pub fn new(output: Output) -> Self {
         let full = || FilterBank { hybrid: Hybrid::new(), synthesis: Synthesis::new(0) };
@@ -207,7 +207,7 @@ impl Decoder {
     }
 }
 
-/// Whether channels have the same windows.
+/// Returns whether channels have the same windows.
 fn same_windows(granules: &[Granule]) -> bool {
     granules.iter().all(|granule| {
         (granule.block_type, granule.mixed_block_flag)
@@ -247,7 +247,7 @@ fn read_lines(
 }
 
 impl FilterBanks {
-    /// Whether the channels of a granule are downmixed before the transforms.
+    /// Returns whether the channels of a granule are downmixed before the transforms.
     #[inline(always)]
     fn downmix_first(&self, granules: &[Granule]) -> bool {
         !matches!(self, Self::Channels(_)) && same_windows(granules)

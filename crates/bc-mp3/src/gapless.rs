@@ -25,7 +25,7 @@ pub struct Trim {
 }
 
 impl Trim {
-    /// A trimmer for a stream that begins with `info`, at its full rate.
+    /// Creates a trimmer for a stream that begins with `info`, at its full rate.
     #[must_use]
     pub fn new(info: Option<&Info>) -> Self {
         let (start, end) = info.and_then(|info| info.delay_and_padding).map_or((0, 0), |(delay, padding)| {
@@ -42,25 +42,27 @@ impl Trim {
         }
     }
 
-    /// This trimmer at half the rate, for [`crate::Output::HalfMono`] with the phase [`Self::phase`].
+    /// Returns this trimmer for half the rate, for [`crate::Output::HalfMono`] with the phase [`Self::phase`].
     #[must_use]
     pub fn halved(self) -> Self {
         Self { step: 2, phase: self.start % 2, ..self }
     }
 
-    /// Which of two samples the signal of half the rate begins with, so that it begins with the first sample that is not removed.
+    /// Returns which of two samples the signal of half the rate begins with, so that it begins with the first sample that is not
+    /// removed.
     #[must_use]
     pub fn phase(&self) -> usize {
         (self.start % 2) as usize
     }
 
-    /// Samples, at the full rate, that are removed at both ends together if the frame count matches the Info frame.
+    /// Returns the number of samples, at the full rate, that are removed at both ends together if the frame count matches the Info
+    /// frame.
     #[must_use]
     pub fn declared(&self) -> u64 {
         self.start + self.end
     }
 
-    /// Number of samples, at the full rate, that belong to the signal if the stream has `frames` frames.
+    /// Returns the number of samples, at the full rate, that belong to the signal if the stream has `frames` frames.
     #[must_use]
     pub fn length(&self, frames: u64) -> u64 {
         self.stop(frames).saturating_sub(self.start)
@@ -96,7 +98,7 @@ impl Trim {
         self.buffered.clear();
     }
 
-    /// Index, at the full rate, of the first sample after the signal.
+    /// Returns the index, at the full rate, of the first sample after the signal.
     fn stop(&self, frames: u64) -> u64 {
         let end = if self.frames == Some(frames) { self.end } else { 0 };
         self.position.saturating_sub(end)

@@ -96,51 +96,51 @@ impl Header {
         })
     }
 
-    /// Whether it is MPEG-1, which has two granules per frame.
+    /// Returns whether the frame is of MPEG-1, which has two granules per frame.
     pub(crate) fn mpeg1(&self) -> bool {
         self.version == Version::Mpeg1
     }
 
-    /// Granules (of 576 samples) per frame.
+    /// Returns the number of granules (of 576 samples) per frame.
     #[must_use]
     pub fn granules(&self) -> usize {
         if self.mpeg1() { 2 } else { 1 }
     }
 
-    /// Samples per frame and channel.
+    /// Returns the number of samples per frame and channel.
     #[must_use]
     pub fn samples(&self) -> usize {
         576 * self.granules()
     }
 
-    /// Number of channels: one or two.
+    /// Returns the number of channels: one or two.
     #[must_use]
     pub fn channels(&self) -> usize {
         if self.mode == Mode::SingleChannel { 1 } else { 2 }
     }
 
-    /// Sample rate in Hz.
+    /// Returns the sample rate in Hz.
     #[must_use]
     pub fn sample_rate(&self) -> u32 {
         SAMPLE_RATES[self.rate]
     }
 
-    /// Whether channels are coded as mid and side (ms_stereo).
+    /// Returns whether channels are coded as mid and side (ms_stereo).
     pub(crate) fn mid_side(&self) -> bool {
         self.mode == Mode::JointStereo && self.mode_extension & 2 != 0
     }
 
-    /// Whether higher bands are coded as one channel with positions (intensity_stereo).
+    /// Returns whether higher bands are coded as one channel with positions (intensity_stereo).
     pub(crate) fn intensity(&self) -> bool {
         self.mode == Mode::JointStereo && self.mode_extension & 1 != 0
     }
 
-    /// Bytes before the side information.
+    /// Returns the number of bytes before the side information.
     pub(crate) fn bytes(&self) -> usize {
         if self.protected { Self::BYTES + 2 } else { Self::BYTES }
     }
 
-    /// Bytes of the side information.
+    /// Returns the size of the side information in bytes.
     pub(crate) fn side_info_bytes(&self) -> usize {
         match (self.mpeg1(), self.channels()) {
             (true, 2) => 32,
@@ -149,19 +149,19 @@ impl Header {
         }
     }
 
-    /// Whether the frame has free format, so that its length has to be found by searching the next syncword.
+    /// Returns whether the frame has free format, so that its length has to be found by searching the next syncword.
     pub(crate) fn free_format(&self) -> bool {
         self.bitrate_index == 0
     }
 
-    /// Bytes of the whole frame, including the header; for free format only those of its padding.
+    /// Returns the size of the whole frame in bytes, including the header; for free format only the size of its padding.
     pub(crate) fn frame_bytes(&self) -> usize {
         let kilobits = BITRATES[usize::from(!self.mpeg1())][self.bitrate_index];
         // 1,152 or 576 samples of so many bits per second, in bytes.
         kilobits * 1_000 * self.samples() / 8 / self.sample_rate() as usize + usize::from(self.padding)
     }
 
-    /// Whether a frame may follow one with the header `other` in the same stream: mode and bitrate may differ.
+    /// Returns whether a frame may follow one with the header `other` in the same stream: mode and bitrate may differ.
     pub(crate) fn same_stream(&self, other: &Self) -> bool {
         (self.version, self.rate, self.free_format()) == (other.version, other.rate, other.free_format())
     }

@@ -5,16 +5,16 @@ use std::sync::{LazyLock, OnceLock};
 use crate::bits::Bits;
 use crate::codes;
 
-/// Bits of the first look-up.
+/// Number of bits of the first look-up.
 const LOOKUP_BITS: u32 = 10;
 
-/// The values that a bit pattern decodes to.
+/// The values to which a bit pattern decodes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     values: [i8; 4],
-    /// Bits of code and signs; 0 if the code is longer than the look-up.
+    /// Number of bits of code and signs; 0 if the code is longer than the look-up.
     bits: u8,
-    /// Bits of the second look-up.
+    /// Number of bits of the second look-up.
     further: u8,
     /// Index at which the table of the second look-up begins.
     table: u16,
@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-/// The codes including the sign bits, which follow the code, one for each nonzero value.
+/// Builds the table of a code with its sign bits, which follow the code, one for each nonzero value.
 fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], escapes: impl Fn(&[i8; 4]) -> bool) -> Table {
     let mut codes = Vec::new();
     let mut next = 0u32;

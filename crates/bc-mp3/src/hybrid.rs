@@ -12,7 +12,7 @@ use crate::side_info::BlockType;
 /// One sample of each of `N` subbands.
 pub(crate) type SubbandSamples<const N: usize> = [f32; N];
 
-/// `sums += factor * values`.
+/// Computes `sums += factor * values`.
 #[inline(always)]
 pub(crate) fn add_scaled<const N: usize>(sums: &mut [f32; N], factor: f32, values: &[f32; N]) {
     for (sum, value) in sums.iter_mut().zip(values) {
@@ -51,13 +51,13 @@ fn sine(n: usize, length: usize) -> f64 {
     (PI / length as f64 * (n as f64 + 0.5)).sin()
 }
 
-/// The factor of line `k` in sample `n` of the IMDCT with a window of `length`.
+/// Returns the factor of line `k` in sample `n` of the IMDCT with a window of `length`.
 fn factor(n: usize, k: usize, length: usize) -> f64 {
     let n = 2 * n + 1 + length / 2;
     (PI / (2 * length) as f64 * (n * (2 * k + 1)) as f64).cos()
 }
 
-/// The index and sign of the sample in a window of `length` that equals sample `n` by the symmetry of the IMDCT, in the
+/// Returns the index and sign of the sample in a window of `length` that equals sample `n` by the symmetry of the IMDCT, in the
 /// second or the third quarter.
 fn folded(n: usize, length: usize) -> (usize, f64) {
     let quarter = length / 4;
@@ -78,7 +78,7 @@ fn long(window: impl Fn(usize) -> f64) -> Transform {
     }
 }
 
-/// Three windows of 12 samples, 6 apart, in the middle; line k of window w is line 3 k + w.
+/// Returns the transform of short blocks: three windows of 12 samples, 6 apart, in the middle; line k of window w is line 3 k + w.
 fn short_windows() -> Transform {
     let mut sums = [[0.0; 18]; 18];
     for window in 0..3 {
@@ -184,7 +184,7 @@ impl<const N: usize> Hybrid<N> {
         }
     }
 
-    /// The granule's 18 samples of each subband, after all its lines were added.
+    /// Returns the granule's 18 samples of each subband, after all its lines were added.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> [SubbandSamples<N>; 18] {
         let mut done: [SubbandSamples<N>; 18] = std::array::from_fn(|n| self.samples[n]);

@@ -7,12 +7,12 @@ use crate::header::Header;
 /// Bytes from the beginning of a frame to a VBRI header.
 const VBRI_AT: usize = 36;
 
-/// The content of such a frame.
+/// The content of a frame that describes the stream (an *Info frame*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
-    /// Frames that follow.
+    /// Number of frames that follow.
     pub frames: Option<u32>,
-    /// Samples that the encoder added before and after the signal, if it says so.
+    /// Number of samples that the encoder added before and after the signal, if the frame has them.
     pub delay_and_padding: Option<(u32, u32)>,
 }
 
@@ -43,7 +43,7 @@ impl Info {
     }
 }
 
-/// Encoder delay and padding, 12 bits each, of LAME's extension, which begins at `at`.
+/// Returns the encoder delay and padding, 12 bits each, of LAME's extension, which begins at `at`.
 fn delay_and_padding(frame: &[u8], at: usize) -> Option<(u32, u32)> {
     let encoder = frame.get(at..at + 4)?;
     if ![&b"LAME"[..], b"Lavf", b"Lavc"].contains(&encoder) {

@@ -1,4 +1,4 @@
-//! The frames of a file: where each begins and ends, whatever is before, between and after them.
+//! Finds the frames of a file, whatever is before, between and after them.
 //!
 //! A frame is accepted where the last one ended, if its header fits the stream. Anywhere else (at the beginning, after damage,
 //! a tag or junk, and where the format changes) the next two frames must confirm it, so that the bytes of a picture are
@@ -66,7 +66,7 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// A reader at the beginning of a file of `length` bytes, if that is known.
+    /// Creates a reader at the beginning of a file of `length` bytes, if that is known.
     pub fn new(input: R, length: Option<u64>) -> Self {
         Self {
             input,
@@ -85,19 +85,19 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The Info frame of the stream, if there is one; known once a frame was read.
+    /// Returns the Info frame of the stream, if there is one; known once a frame was read.
     #[must_use]
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
 
-    /// Number of frames read, without the one of [`Self::info`].
+    /// Returns the number of frames read, without the one of [`Self::info`].
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Skipped bytes that are neither a frame's nor a tag's nor zero.
+    /// Returns the number of skipped bytes that do not belong to a frame or tag and are not zero.
     #[must_use]
     pub fn junk(&self) -> u64 {
         self.junk
@@ -111,7 +111,7 @@ impl<R: Read> Reader<R> {
         Ok(self.advance_to_frame(most_junk)?.map(|(header, _)| header))
     }
 
-    /// The next frame; `None` at the end.
+    /// Returns the next frame; `None` at the end.
     ///
     /// # Errors
     /// The errors of the input.
@@ -154,7 +154,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// If nothing was read before and the frame here only describes the stream, skips it.
+    /// Skips the frame at the current position if it is the first one and only describes the stream.
     fn take_info(&mut self, header: &Header, length: usize) -> bool {
         if self.last.is_some() {
             return false;
@@ -169,7 +169,7 @@ impl<R: Read> Reader<R> {
         self.info.is_some()
     }
 
-    /// The frame that begins here, if one does.
+    /// Returns the frame that begins here, if one does.
     fn frame_at_position(&mut self) -> Option<(Header, usize)> {
         let header = Header::read(self.ahead()).ok()?;
         let expected =
@@ -186,7 +186,7 @@ impl<R: Read> Reader<R> {
         self.is_confirmed(&header, length).then_some((header, length))
     }
 
-    /// The frame's length in bytes; of free format, the distance to the next.
+    /// Returns the frame's length in bytes; of free format, the distance to the next.
     fn frame_length(&mut self, header: &Header) -> Option<usize> {
         if !header.free_format() {
             return Some(header.frame_bytes());
@@ -197,7 +197,7 @@ impl<R: Read> Reader<R> {
         Some(self.free_format_bytes? + header.frame_bytes())
     }
 
-    /// Bytes without padding after which two more frames of free format follow at the same distance.
+    /// Returns the size without padding of a frame of free format: the distance at which two more such frames follow.
     fn free_format_length(&self, header: &Header) -> Option<usize> {
         let ahead = self.ahead();
         let follows = |at: usize| {
@@ -213,7 +213,7 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// Whether what follows a frame shows that it is one: two more frames of the stream, or the end.
+    /// Returns whether what follows a frame shows that it is one: two more frames of the stream, or the end.
     fn is_confirmed(&self, header: &Header, length: usize) -> bool {
         let ahead = self.ahead();
         let mut at = length;
@@ -236,7 +236,7 @@ impl<R: Read> Reader<R> {
         true
     }
 
-    /// Whether the file ends `at` bytes from here, or a tag begins.
+    /// Returns whether the file ends `at` bytes from here, or a tag begins.
     fn is_end(&self, at: usize) -> bool {
         match self.ahead().get(at..) {
             Some([]) => self.ended,
@@ -245,7 +245,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The length of the tag that begins here, if one does.
+    /// Returns the length of the tag that begins here, if one does.
     fn tag_at_position(&self) -> Option<u64> {
         let ahead = self.ahead();
         let length = tags::length(ahead)?;

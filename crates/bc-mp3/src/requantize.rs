@@ -16,7 +16,7 @@ static POWERS: LazyLock<[f32; 512]> =
     LazyLock::new(|| std::array::from_fn(|n| (f64::from(n as i32 + MIN_EXPONENT) / 4.0).exp2() as f32));
 const MIN_EXPONENT: i32 = -420;
 
-/// `2^(quarter / 4)`; values below the table are 0 in 32 bits.
+/// Returns `2^(quarter / 4)`; values below the table are 0 in 32 bits.
 fn power(quarter: i32) -> f32 {
     POWERS.get((quarter - MIN_EXPONENT) as usize).copied().unwrap_or(0.0)
 }
@@ -66,7 +66,7 @@ pub(crate) fn requantize(
     }
 }
 
-/// Number of lines that must be read to have the first `needed`: short windows are coded band by band.
+/// Returns the number of lines that must be read to have the first `needed`: short windows are coded band by band.
 pub(crate) fn lines_to_read(header: &Header, granule: &Granule, needed: usize) -> usize {
     if granule.block_type != BlockType::Short || needed <= MIXED_LONG_LINES {
         return needed;

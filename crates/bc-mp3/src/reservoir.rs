@@ -33,7 +33,7 @@ impl Reservoir {
         self.consumed = end.div_ceil(8).min(self.bytes.len());
     }
 
-    /// The bytes that are stored.
+    /// Returns the bytes that are stored.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

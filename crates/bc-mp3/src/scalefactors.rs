@@ -101,7 +101,7 @@ fn groups(header: &Header, granule: &Granule, positions: bool) -> Groups {
     Groups { slen, counts: counts[kind] }
 }
 
-/// The groups of the right channel of MPEG-2's intensity stereo; `code` is scalefac_compress without its lowest bit.
+/// Returns the groups of the right channel of MPEG-2's intensity stereo; `code` is scalefac_compress without its lowest bit.
 #[cold]
 fn intensity_groups(code: u32, kind: usize) -> Groups {
     let (slen, counts) = match code {

@@ -90,8 +90,8 @@ fn mid_side_band(band: Band, left: &mut [f32; 576], right: &mut [f32; 576]) {
     }
 }
 
-/// The positions completed for each window's last band, which has no scale factor: that of the band before it, or the middle if
-/// that band does not use intensity stereo.
+/// Returns the positions completed for each window's last band, which has no scale factor: that of the band before it, or the
+/// middle if that band does not use intensity stereo.
 fn with_last_bands(
     header: &Header,
     positions: &[u8; MAX_BANDS],

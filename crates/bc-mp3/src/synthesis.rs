@@ -32,7 +32,7 @@ const WINDOW: [i32; 257] = [
     75038,
 ];
 
-/// The synthesis window D.
+/// Returns the synthesis window D.
 fn window(at: usize) -> f32 {
     let value = match at {
         0..=256 => WINDOW[at],
@@ -57,7 +57,7 @@ pub(crate) struct Synthesis<const N: usize> {
 }
 
 impl<const N: usize> Synthesis<N> {
-    /// A filter bank whose first output is that of the full rate's sample `phase`.
+    /// Creates a filter bank whose first output is that of the full rate's sample `phase`.
     pub(crate) fn new(phase: usize) -> Self {
         let sample = |n: usize| 32 / N * n + phase;
         let cosine =

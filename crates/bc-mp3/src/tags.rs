@@ -3,7 +3,7 @@
 /// Bytes of the longest header of a tag, which are needed to recognise one.
 pub(crate) const LONGEST_HEADER: usize = 32;
 
-/// The length of the tag with which `bytes` begin, `None` if they begin with none.
+/// Returns the length of the tag with which `bytes` begin, `None` if they begin with none.
 pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
     match bytes.first()? {
         b'I' => id3v2(bytes),
@@ -14,7 +14,8 @@ pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// Ten bytes of header, the length in their last four bytes (seven bits each), and perhaps a footer (id3.org, ID3v2.4, 3.1).
+/// Returns the length of an ID3v2 tag: ten bytes of header with the length in the last four bytes (seven bits each), and perhaps a
+/// footer (id3.org, ID3v2.4, 3.1).
 fn id3v2(bytes: &[u8]) -> Option<u64> {
     let head = bytes.get(..10).filter(|head| head.starts_with(b"ID3"))?;
     if head[3] == 0xff || head[4] == 0xff || head[6..].iter().any(|&byte| byte > 0x7f) {
@@ -25,7 +26,8 @@ fn id3v2(bytes: &[u8]) -> Option<u64> {
     Some(10 + size + footer)
 }
 
-/// 32 bytes; the size in a header counts the items and the footer after it, that in a footer the bytes before it (APEv2).
+/// Returns the length of an APEv2 tag from its header or footer of 32 bytes. The size in a header counts the items and the footer
+/// after it, that in a footer the bytes before it.
 fn ape(bytes: &[u8]) -> Option<u64> {
     let head = bytes.get(..32).filter(|head| head.starts_with(b"APETAGEX"))?;
     let word =

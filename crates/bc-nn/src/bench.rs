@@ -1,4 +1,4 @@
-//! The network alone on random input, for timing beside PyTorch.
+//! Times the network alone on random input, for comparison with PyTorch.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::backend::{Backend, Clipping};
-use crate::clock::processor_seconds;
+use crate::clock::cpu_seconds;
 use crate::loss::{Rows, Triplets, supervised_contrastive};
 use crate::optim::{Adam, AdamSettings};
 use crate::{Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, Pass, memory};
@@ -17,7 +17,7 @@ use crate::{Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, P
 /// What is timed.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where.
+    /// The backend that it runs on.
     pub backend: Backend,
     /// The network; without a classifier it is trained by the contrastive loss.
     pub network: NetworkSettings,
@@ -42,10 +42,10 @@ pub struct Report {
     pub infer_s: f64,
     /// Samples per second in the forward pass.
     pub infer_samples_per_s: f64,
-    /// Processor seconds of a training step, of all threads together, if the system reports them: the time that other work on the
-    /// machine affects least.
+    /// CPU seconds of a training step, summed over all threads, if the system reports them. Other work on the machine affects
+    /// this time least.
     pub train_cpu_s: Option<f64>,
-    /// Processor seconds of a forward pass.
+    /// CPU seconds of a forward pass.
     pub infer_cpu_s: Option<f64>,
     /// Peak memory of the process.
     #[serde(rename = "peak_GiB")]
@@ -101,8 +101,8 @@ pub fn run(settings: &Settings) -> Result<Report> {
     })
 }
 
-/// Gradients of the outputs: of cross entropy and triplets of neighbours, or of the contrastive loss where there is no
-/// classifier.
+/// Returns the gradients of the outputs: of cross entropy and a triplet loss on neighbouring samples, or of the contrastive
+/// loss if there is no classifier.
 fn losses(backend: &Backend, pass: &Pass, labels: &[u32]) -> Result<OutputGradients> {
     let HeadOutputs { f_t, f_c, logits } = pass.outputs();
     let Some(logits) = logits else {
@@ -119,15 +119,15 @@ fn losses(backend: &Backend, pass: &Pass, labels: &[u32]) -> Result<OutputGradie
     Ok(HeadOutputs { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) })
 }
 
-/// Medians of wall-clock and processor seconds.
+/// Returns the medians of wall-clock and CPU seconds of `work`.
 fn timed(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, Option<f64>)> {
     let (mut times, mut processor) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
     for step in 0..steps + 2 {
-        let (started, before) = (Instant::now(), processor_seconds());
+        let (started, before) = (Instant::now(), cpu_seconds());
         work()?;
         if step >= 2 {
             times.push(started.elapsed().as_secs_f64());
-            processor.extend(before.zip(processor_seconds()).map(|(before, after)| after - before));
+            processor.extend(before.zip(cpu_seconds()).map(|(before, after)| after - before));
         }
     }
     Ok((median(times).context("no step was timed")?, median(processor)))

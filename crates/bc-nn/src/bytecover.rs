@@ -49,7 +49,7 @@ impl Block {
         }
     }
 
-    /// The epilogue of the third convolution.
+    /// Returns the epilogue of the third convolution: the activation, and the sum with the shortcut.
     fn end<'a>(&self, shortcut: &'a Array) -> Epilogue<'a> {
         Epilogue { activation: self.activation, shortcut: Some(shortcut) }
     }
@@ -110,12 +110,13 @@ struct FrontSaved {
 pub(crate) struct Saved {
     front: SavedPart<FrontSaved>,
     blocks: Vec<SavedPart<BlockSaved>>,
-    /// Input and result (channels, B) of the pooling.
+    /// Input of the pooling.
     last: Array,
+    /// Result of the pooling, (channels, B).
     pooled: Array,
 }
 
-/// Everything before the embedding.
+/// The network before the embedding.
 pub(crate) struct Body {
     stem: ConvNorm,
     blocks: Vec<Block>,
@@ -138,7 +139,7 @@ impl Body {
         Self { stem, blocks, p }
     }
 
-    /// (1, B, bins, frames) to (channels, B), by running statistics.
+    /// Computes the pooled channels (channels, B) of x (1, B, bins, frames), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         let x = self.stem.forward(weights, x, Epilogue::RELU)?;
         let (mut x, _) = weights.backend.max_pool(&x)?;
@@ -154,7 +155,7 @@ impl Body {
         Ok((y, FrontSaved { stem, pool }))
     }
 
-    /// As [`Body::forward`], by the batch's statistics.
+    /// Computes the result of [`Body::forward`] by the statistics of the batch, and what [`Body::backward`] needs.
     pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
         let (mut x, front) = SavedPart::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
@@ -167,7 +168,7 @@ impl Body {
         Ok((pooled.clone(), Saved { front, blocks, last: x, pooled }))
     }
 
-    /// From the gradient of the result of [`Body::forward_train`].
+    /// Computes the backward pass of [`Body::forward_train`], from the gradient of its result.
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { front, blocks, last, pooled } = saved;
         let mut dy = pass.backend.gem_backward(&last, &pooled, dy, self.p, pass)?;

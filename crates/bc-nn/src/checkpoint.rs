@@ -1,5 +1,5 @@
-//! Networks on disk: checkpoints whose sizes follow from their tensors, so that no configuration is needed to
-//! read one.
+//! Reads and writes networks. The sizes of a network follow from the tensors of its file, so that no configuration is needed
+//! to read one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::parameters::{Entry, tensor, tensors};
 use crate::settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
 use crate::weights::{state_dict, write};
 
-/// Rows of the input if a file does not say: those of the paper.
+/// Number of rows of the input if a file does not record it, as in the paper.
 const BINS: usize = 84;
 
 /// The key of the metadata that holds the settings as JSON.
@@ -52,7 +52,7 @@ impl Network {
     /// Loads the weights of a file into this network.
     ///
     /// # Errors
-    /// As [`Network::load`]; also weights of a network of other sizes.
+    /// The errors of [`Network::load`]; weights of a network of other sizes.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let (tensors, _) = state_dict(path)?;
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
@@ -62,7 +62,7 @@ impl Network {
     /// initialised unless `with_classifier` is set and the file's has the same size; returns whether the file's was loaded.
     ///
     /// # Errors
-    /// As [`Network::restore`], the classifier's size apart; one error names all sizes that differ.
+    /// The errors of [`Network::restore`], except for another size of the classifier; one error names all sizes that differ.
     pub fn init_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
         const CLASSIFIER: &str = "fc.weight";
         let (mut tensors, _) = state_dict(path)?;
@@ -177,7 +177,8 @@ impl Network {
     }
 }
 
-/// Refuses a file whose few values name a much larger network, which would be allocated before the error is found.
+/// Refuses a file with few values that declares a much larger network: that network would be allocated before the error is
+/// found.
 fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     const SLACK: usize = 1 << 20;
     let held: usize = tensors.values().map(Tensor::elem_count).sum();
@@ -189,7 +190,7 @@ fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String
     Ok(())
 }
 
-/// The sizes that the tensors of a file have.
+/// Returns the sizes that the tensors of a file have.
 fn settings_of(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
     let rows = |name: &str| -> Result<usize> {
         let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;

@@ -1,9 +1,9 @@
-//! Processor time, which other work on a machine changes least.
+//! CPU time, which other work on a machine affects less than wall-clock time.
 
 #![allow(unsafe_code, reason = "a system call")]
 
-/// Processor time that all threads of this process have taken so far.
-pub(crate) fn processor_seconds() -> Option<f64> {
+/// Returns the CPU time in seconds that all threads of this process have used so far.
+pub(crate) fn cpu_seconds() -> Option<f64> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,4 +1,4 @@
-//! Gradients of all parameters in one block of memory, summed over the passes since the last step.
+//! The gradients of all parameters in one block of memory, summed over the passes since the last step.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::backend::{AdamRange, Backend, Flat};
 use crate::parameters::{Entry, Layout, Parameter, Parameters, tensor};
 
 /// Receives each gradient as soon as it is complete, while the backward pass continues.
-pub trait Listener: Send {
-    /// The gradient of parameter `index` is `values`; each comes once in a pass.
+pub trait GradientListener: Send {
+    /// Called once in a pass for each parameter, when its gradient is complete: `values` is the gradient of parameter `index`.
     ///
     /// # Errors
     /// An error ends the pass.
@@ -23,16 +23,16 @@ pub struct Gradients {
     backend: Backend,
     layout: Arc<Layout>,
     flat: Flat,
-    /// Whether a pass has written each since the last [`Gradients::clear`].
+    /// For each parameter, whether a pass has written its gradient since the last [`Gradients::clear`].
     written: Vec<bool>,
-    listener: Option<Box<dyn Listener>>,
+    listener: Option<Box<dyn GradientListener>>,
 }
 
 impl Gradients {
-    /// Gradients of which none is written yet.
+    /// Allocates gradients, none of which is written yet.
     ///
     /// # Errors
-    /// A device without memory for them.
+    /// The device has not enough memory.
     pub fn new(parameters: &Parameters) -> Result<Self> {
         let (backend, layout) = (parameters.backend().clone(), parameters.layout().clone());
         let flat = backend.flat(vec![0.0; layout.len()])?;
@@ -40,27 +40,27 @@ impl Gradients {
         Ok(Self { backend, layout, flat, written, listener: None })
     }
 
-    /// Clears all of them.
+    /// Clears all gradients.
     ///
     /// # Errors
-    /// Those of the device.
+    /// The device fails.
     pub fn clear(&mut self) -> Result<()> {
         self.written.fill(false);
         self.backend.discard_gradients(&mut self.flat)
     }
 
-    /// Sets the listener that receives the gradients of later passes, or removes it. A listener reads gradients
-    /// without a copy, and is never called where the processor cannot read them.
-    pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
+    /// Sets the listener that receives the gradients of later passes, or removes it. It reads gradients without a copy, and is
+    /// never called if the CPU cannot read them.
+    pub fn set_listener(&mut self, listener: Option<Box<dyn GradientListener>>) {
         self.listener = listener;
     }
 
-    /// Their memory, with names and shapes; only the ranges that a pass has written are valid.
+    /// Returns the memory of the gradients, with names and shapes; only the ranges that a pass has written are valid.
     pub fn flat(&self) -> (&Layout, &Flat) {
         (&self.layout, &self.flat)
     }
 
-    /// The gradient of each parameter, where a pass has written one.
+    /// Returns the gradient of parameter number `index`, if a pass has written it.
     ///
     /// # Errors
     /// Those of the device.
@@ -69,7 +69,7 @@ impl Gradients {
         self.written[index].then(|| self.backend.read(&self.flat, range())).transpose()
     }
 
-    /// The gradient of a parameter by its name, where a pass has written one.
+    /// Returns the gradient of the parameter called `name`, if a pass has written it.
     ///
     /// # Errors
     /// Those of the device.
@@ -79,13 +79,13 @@ impl Gradients {
         found.map(|(entry, _)| tensor(&self.backend, &self.flat, entry)).transpose()
     }
 
-    /// Ranges that passes have written.
+    /// Returns the ranges of memory that passes have written.
     fn written_ranges(&self) -> Vec<Range<usize>> {
         let written = self.layout.entries().iter().zip(&self.written).filter(|(_, written)| **written);
         written.map(|(entry, _)| entry.range.clone()).collect()
     }
 
-    /// Ranges of all parameters; weight decay applies to vectors only with `decay_vectors`.
+    /// Returns the ranges of all parameters for a step of Adam; weight decay applies to vectors only with `decay_vectors`.
     pub(crate) fn ranges(&self, decay_vectors: bool) -> Vec<AdamRange> {
         let range = |(entry, written): (&Entry, &bool)| AdamRange {
             range: entry.range.clone(),
@@ -95,7 +95,7 @@ impl Gradients {
         self.layout.entries().iter().zip(&self.written).map(range).collect()
     }
 
-    /// The Euclidean norm of all of them; on the CPU the same for any number of threads.
+    /// Computes the Euclidean norm of all gradients. On the CPU, it does not depend on the number of threads.
     ///
     /// # Errors
     /// Those of the device.
@@ -103,7 +103,7 @@ impl Gradients {
         self.backend.euclidean_norm(&self.flat, &self.written_ranges())
     }
 
-    /// Replaces the gradient of a parameter, where there is to be one.
+    /// Replaces the gradient of parameter number `index`; with `None` it has no gradient.
     ///
     /// # Errors
     /// Another number of values.
@@ -112,21 +112,21 @@ impl Gradients {
         values.map_or(Ok(()), |values| self.add(Parameter(index), values))
     }
 
-    /// Number of values of each gradient.
+    /// Returns the number of values of each gradient.
     pub fn sizes(&self) -> Vec<usize> {
         self.layout.entries().iter().map(|entry| entry.range.len()).collect()
     }
 
-    /// Which of them passes have written, in the network's order.
+    /// Returns for each parameter whether passes have written its gradient.
     pub fn written(&self) -> &[bool] {
         &self.written
     }
 
-    /// Replaces all of them at once by their sums over processes, of which some have `written` each; `sum` finds zeros
-    /// where this process has not.
+    /// Replaces all gradients by their sums over processes, which `sum` computes in place. `written` says for each gradient
+    /// whether any process has it; those that this process does not have are set to zero before.
     ///
     /// # Errors
-    /// Those of `sum`; flags of another network.
+    /// The errors of `sum`; flags of another network.
     pub fn sum(
         &mut self,
         written: &[bool],
@@ -142,11 +142,11 @@ impl Gradients {
         sum(&self.backend, &mut self.flat)
     }
 
-    /// Calls `write` with the memory of all gradients, the range of this one, and whether to add to its values;
-    /// returns what it returns.
+    /// Calls `write` with the memory of all gradients, the range of this parameter's, and whether to add to the present
+    /// values; returns its result.
     ///
     /// # Errors
-    /// Of `write`, or of the listener.
+    /// The errors of `write` and of the listener.
     pub fn write<T>(
         &mut self,
         parameter: Parameter,
@@ -162,7 +162,7 @@ impl Gradients {
         Ok(returned)
     }
 
-    /// Adds values.
+    /// Adds values to the gradient of a parameter.
     ///
     /// # Errors
     /// Another number of values.

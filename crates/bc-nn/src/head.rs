@@ -1,5 +1,5 @@
-//! What follows the pooling in every network: the embedding, the BNNeck and the classifier
-//! (Du et al. 2021, section 3.3; Luo et al. 2019 for the BNNeck).
+//! The head of every network, after the pooling: the embedding, the BNNeck and the classifier (Du et al. 2021, section 3.3;
+//! Luo et al. 2019 for the BNNeck).
 
 use anyhow::Result;
 
@@ -9,15 +9,15 @@ use crate::parameters::Parameters;
 
 /// Sizes of a head.
 pub(crate) struct HeadSizes {
-    /// Channels that come from the pooling.
+    /// Number of channels after the pooling.
     pub inputs: usize,
-    /// Size of the linear embedding; 0: none.
+    /// Size of the linear embedding; 0 for none.
     pub projection: usize,
-    /// Outputs of the classifier; 0: none.
+    /// Number of outputs of the classifier; 0 for none.
     pub classes: usize,
 }
 
-/// The layers.
+/// The layers of a head.
 pub(crate) struct Head {
     projection: Option<Linear>,
     neck: Norm,
@@ -35,9 +35,9 @@ pub(crate) struct HeadSaved {
 /// f_t, f_c and the logits, or their gradients: all (size, B).
 #[derive(Clone, Default)]
 pub struct HeadOutputs<T> {
-    /// Before the BNNeck: what the triplet loss sees.
+    /// The embedding before the BNNeck, which the triplet loss uses.
     pub f_t: T,
-    /// After it: what is compared in retrieval.
+    /// The embedding after the BNNeck, which retrieval compares.
     pub f_c: T,
     /// The classifier's outputs.
     pub logits: Option<Array>,
@@ -53,7 +53,7 @@ impl Head {
         Self { projection, neck, classifier }
     }
 
-    /// The linear embedding, if there is one.
+    /// Applies the linear embedding, if there is one.
     fn project(&self, backend: &dyn Operators, parameters: &Parameters, pooled: &Array) -> Result<Array> {
         match &self.projection {
             Some(projection) => projection.forward(backend, parameters, pooled),
@@ -61,14 +61,14 @@ impl Head {
         }
     }
 
-    /// f_t and f_c of (channels, B), by running statistics.
+    /// Computes f_t and f_c of the pooled channels (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, pooled: &Array) -> Result<(Array, Array)> {
         let f_t = self.project(weights.backend, weights.parameters, pooled)?;
         let f_c = weights.backend.norm(&f_t, weights, &self.neck, Epilogue::NOTHING)?;
         Ok((f_t, f_c))
     }
 
-    /// The logits of f_c, if there is a classifier.
+    /// Computes the logits of f_c, if there is a classifier.
     pub fn logits(
         &self,
         backend: &dyn Operators,
@@ -78,12 +78,13 @@ impl Head {
         self.classifier.as_ref().map(|classifier| classifier.forward(backend, parameters, f_c)).transpose()
     }
 
-    /// The classifier.
+    /// Returns the classifier.
     pub fn classifier(&self) -> Option<&Linear> {
         self.classifier.as_ref()
     }
 
-    /// As [`Head::forward`], by the batch's statistics; the running ones are updated.
+    /// Computes the outputs by the statistics of the batch, updates the running ones, and returns what the backward pass
+    /// needs.
     pub fn forward_train(
         &self,
         pooled: Array,
@@ -96,7 +97,7 @@ impl Head {
         Ok((HeadOutputs { f_t, f_c, logits }, saved))
     }
 
-    /// The gradient of the pooled input, from the gradients of a loss; `None` if there are none.
+    /// Computes the gradient of the pooled input, from the gradients of a loss; `None` if there are none.
     pub fn backward(
         &self,
         saved: HeadSaved,

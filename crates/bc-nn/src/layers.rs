@@ -1,4 +1,4 @@
-//! Layers with weights, of which networks are built; each weight has PyTorch's name.
+//! Layers with weights, from which networks are built. Each weight has the name that it has in PyTorch.
 
 use anyhow::Result;
 use rand::{RngExt, SeedableRng};
@@ -23,12 +23,12 @@ impl ParameterBuilder {
         Self { rng, parameters: ParameterList::default(), running: ParameterList::default() }
     }
 
-    /// Parameters and running statistics on a backend.
+    /// Puts parameters and running statistics on a backend.
     pub fn finish(self, backend: &Backend) -> Result<[Parameters; 2]> {
         Ok([Parameters::new(backend, self.parameters)?, Parameters::new(backend, self.running)?])
     }
 
-    /// Uniform in +-1/sqrt(fan in): PyTorch's default for convolutions and linear layers.
+    /// Adds a parameter whose values are uniform in +-1/sqrt(fan_in), PyTorch's default for convolutions and linear layers.
     fn uniform(&mut self, name: String, shape: &[usize], fan_in: usize) -> Parameter {
         let bound = 1.0 / (fan_in as f32).sqrt();
         let values = (0..shape.iter().product()).map(|_| self.rng.random_range(-bound..bound));
@@ -49,19 +49,19 @@ impl ParameterBuilder {
 pub(crate) struct Linear(backend::Conv);
 
 impl Linear {
-    /// (outputs, inputs).
+    /// Adds a linear layer with weights (outputs, inputs).
     pub fn new(builder: &mut ParameterBuilder, name: &str, inputs: usize, outputs: usize) -> Self {
         let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], inputs);
         // A convolution with one position.
         Self(backend::Conv { weight, geometry: Geometry::square(1, 0) })
     }
 
-    /// Its weights.
+    /// Returns the weights.
     pub fn weight(&self) -> Parameter {
         self.0.weight
     }
 
-    /// (inputs, batch) to (outputs, batch).
+    /// Computes the outputs (outputs, batch) of x (inputs, batch).
     pub fn forward(&self, backend: &dyn Operators, parameters: &Parameters, x: &Array) -> Result<Array> {
         backend.conv(x, parameters, &self.0)
     }
@@ -96,7 +96,7 @@ pub(crate) struct ConvSizes {
 }
 
 impl ConvSizes {
-    /// A square kernel that keeps the size at stride 1, without a bias.
+    /// Creates a square kernel that keeps the size at stride 1, without a bias.
     pub fn square(inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Self {
         let geometry = Geometry::square(stride, kernel / 2);
         Self { inputs, outputs, kernel: [kernel; 2], geometry, bias: false }
@@ -106,13 +106,13 @@ impl ConvSizes {
 /// What the backward pass through a [`ConvNorm`] needs.
 pub(crate) struct ConvNormSaved {
     x: Array,
-    /// Between convolution and normalisation.
+    /// Result of the convolution, the input of the normalisation.
     between: Array,
     saved: Saved,
 }
 
 impl ConvNorm {
-    /// With the names of the convolution and of the normalisation.
+    /// Adds a convolution and a normalisation with these names; `ibn` makes the normalisation an IBN.
     pub fn new(builder: &mut ParameterBuilder, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
         let ConvSizes { inputs, outputs, kernel: [height, width], geometry, bias } = *sizes;
         let fan_in = inputs * height * width;
@@ -123,12 +123,13 @@ impl ConvNorm {
         Self { conv: backend::Conv { weight, geometry }, norm: backend::Norm { bias, ..norm } }
     }
 
-    /// (C, B, H, W) to (C', B, H', W'), by running statistics.
+    /// Computes the result (C', B, H', W') of x (C, B, H, W), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array, epilogue: Epilogue<'_>) -> Result<Array> {
         weights.backend.conv_norm(x, weights, &self.conv, &self.norm, epilogue)
     }
 
-    /// As [`ConvNorm::forward`], by the batch's statistics; the running ones are updated.
+    /// Computes the result by the statistics of the batch, updates the running ones, and returns what the backward pass
+    /// needs.
     pub fn forward_train(
         &self,
         x: &Array,
@@ -140,7 +141,8 @@ impl ConvNorm {
         Ok((y, ConvNormSaved { x: x.clone(), between, saved }))
     }
 
-    /// Gradients of the weights. Returns the input, the gradient behind the convolution, and that of the shortcut.
+    /// Adds the gradients of the weights. Returns the input, the gradient of the convolution's result, and that of the
+    /// shortcut.
     fn backward_weights(
         &self,
         saved: ConvNormSaved,
@@ -155,13 +157,14 @@ impl ConvNorm {
         Ok((x, dy, shortcut))
     }
 
-    /// The backward pass of a network's first layer, whose input needs no gradient.
+    /// Computes the backward pass of a network's first layer, whose input needs no gradient.
     pub fn backward_first(&self, saved: ConvNormSaved, dy: Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         self.backward_weights(saved, dy, None, pass).map(drop)
     }
 
-    /// The backward pass; `y` is the result of [`ConvNorm::forward_train`] if it had a shortcut. Returns the gradients of
-    /// the input (added to `add_to`, the gradient that another branch gave it) and of the shortcut.
+    /// Computes the backward pass; `y` is the result of [`ConvNorm::forward_train`] if it had a shortcut. Returns
+    /// the gradients of the input (added to `add_to`, the gradient that another branch gave it) and of the
+    /// shortcut.
     pub fn backward(
         &self,
         saved: ConvNormSaved,
@@ -175,7 +178,7 @@ impl ConvNorm {
     }
 }
 
-/// A batch norm, or IBN: instance norm on the first channels.
+/// Creates a batch norm, or IBN: instance norm on the first channels.
 pub(crate) fn norm(
     builder: &mut ParameterBuilder,
     name: &str,

@@ -1,4 +1,4 @@
-//! Networks for cover songs, ByteCover and a key-invariant one: pooled CQT magnitudes go in, embeddings come out.
+//! Networks that embed pooled CQT magnitudes of recordings: ByteCover and a key-invariant network.
 //!
 //! In: batches of (bins x frames) of 32-bit magnitudes as [`Tensor`](candle_core::Tensor)s, and
 //! checkpoints ([`Network::load`]: ours, or the public PyTorch re-implementation's).
@@ -34,7 +34,7 @@ pub mod weights;
 
 pub use backend::Backend;
 pub use checkpoint::Loaded;
-pub use gradients::{Gradients, Listener};
+pub use gradients::{GradientListener, Gradients};
 pub use head::HeadOutputs;
 pub use network::{Images, Network, OutputGradients, Outputs, Pass, Snapshot};
 pub use parameters::{Entry, Layout, Parameter, Parameters};

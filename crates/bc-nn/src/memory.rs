@@ -22,15 +22,15 @@ pub fn keep_freed() {
     }
 }
 
-/// Bytes available without swapping (`MemAvailable`), where the system reports them. Limits of containers and batch systems
-/// are not considered.
+/// Returns the bytes that are available without swapping (`MemAvailable`), if the system reports them. Limits of containers and
+/// batch systems are not considered.
 pub fn available() -> Option<usize> {
     let all = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().trim_end_matches("kB").trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// The most memory that this process has held so far in GiB, where the system reports it.
+/// Returns the most memory that this process has held so far in GiB, where the system reports it.
 pub fn peak_gib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

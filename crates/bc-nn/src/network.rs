@@ -1,4 +1,4 @@
-//! A network: one of the known bodies, then the embedding, the BNNeck and the classifier.
+//! A network: one of two bodies, followed by the embedding, the BNNeck and the classifier.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::{bytecover, ring};
 /// The outputs of the network for a batch.
 #[derive(Debug, Clone)]
 pub struct Outputs {
-    /// (B, embedding), before the BNNeck: what the triplet loss sees.
+    /// The embedding before the BNNeck, which the triplet loss uses: (B, embedding).
     pub f_t: Tensor,
-    /// (B, embedding), after it: what is compared in retrieval.
+    /// The embedding after the BNNeck, which retrieval compares: (B, embedding).
     pub f_c: Tensor,
-    /// (B, classes), if the network has a classifier.
+    /// The classifier's outputs (B, classes), if the network has a classifier.
     pub logits: Option<Tensor>,
 }
 
 impl Outputs {
-    /// The logits.
+    /// Returns the logits.
     ///
     /// # Errors
     /// A network without a classifier.
@@ -53,7 +53,7 @@ impl Body {
         })
     }
 
-    /// (1, B, bins, frames) to (channels, B).
+    /// Computes the pooled channels (channels, B) of x (1, B, bins, frames).
     fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         match self {
             Self::ByteCover(body) => body.forward(weights, x),
@@ -99,17 +99,17 @@ pub struct Pass {
     discarded: Option<Parameters>,
 }
 
-/// Gradients of a pass's outputs, where a loss gave some: (size, B) each.
+/// Gradients of a pass's outputs, (size, B) each; `None` for outputs that no loss depends on.
 pub type OutputGradients = HeadOutputs<Option<Array>>;
 
 impl Pass {
-    /// The outputs, (size, B) each.
+    /// Returns the outputs, (size, B) each.
     pub fn outputs(&self) -> &HeadOutputs<Array> {
         &self.outputs
     }
 
-    /// Adds the gradients of the network's parameters, from those that a loss gives for the outputs;
-    /// none are added if there are none. Frees the saved arrays as it goes.
+    /// Runs the backward pass from the gradients of the outputs (`of`), and adds those of the parameters to `gradients`. Frees
+    /// the saved arrays on the way.
     ///
     /// # Errors
     /// Gradients of another network.
@@ -147,7 +147,7 @@ pub struct Network {
 pub struct Snapshot([Flat; 2]);
 
 impl Snapshot {
-    /// Parameters and running statistics.
+    /// Returns parameters and running statistics.
     pub(crate) fn parts(&self) -> &[Flat; 2] {
         &self.0
     }
@@ -158,19 +158,19 @@ impl Snapshot {
 }
 
 impl Network {
-    /// Fresh weights, drawn from the seed as PyTorch draws them by default.
+    /// Creates a network with random weights, drawn from the seed with PyTorch's default distributions.
     ///
     /// # Errors
-    /// Sizes that are not possible; a device without memory for them.
+    /// Sizes that are not possible; a device without enough memory.
     pub fn new(settings: &NetworkSettings, seed: u64, backend: &Backend) -> Result<Self> {
         Self::with_peers(settings, seed, backend, None)
     }
 
-    /// As [`Network::new`], with `peers` that have a share of each training batch: batch norms are over all of it,
-    /// and gradients of this process's share.
+    /// Creates a network like [`Network::new`] that trains together with `peers`, each of which has a share of each batch:
+    /// batch norms are computed over the whole batch, and gradients over this process's share.
     ///
     /// # Errors
-    /// As [`Network::new`].
+    /// The errors of [`Network::new`].
     pub fn with_peers(
         settings: &NetworkSettings,
         seed: u64,
@@ -198,24 +198,25 @@ impl Network {
         })
     }
 
-    /// Whether training passes from now on keep only the input of each part (the front, every residual block), which
-    /// their backward passes run forward again: less memory, about a third more work, the same bits. All peers do the same.
+    /// Sets whether later training passes save only the input of each part (the front, each residual block), and their
+    /// backward passes run the forward pass of the part again: this takes less memory and about a third more time, with the
+    /// same results to the last bit. It must be the same for all peers.
     pub fn recompute_activations(&mut self, recompute: bool) {
         self.recompute_activations = recompute;
     }
 
-    /// Its sizes.
+    /// Returns the sizes of the network.
     pub fn settings(&self) -> &NetworkSettings {
         &self.settings
     }
 
-    /// Where it runs.
+    /// Returns the backend that it runs on.
     pub fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// The evaluation mode: by running statistics, without a backward pass. x is (B, bins,
-    /// frames), the pooled CQT magnitudes.
+    /// Computes the outputs for x (B, bins, frames), pooled CQT magnitudes, in evaluation mode: by running statistics, without
+    /// a backward pass.
     ///
     /// # Errors
     /// Another number of bins.
@@ -226,7 +227,7 @@ impl Network {
         Ok(Outputs { f_t: self.tensor(&f_t)?, f_c: self.tensor(&f_c)?, logits })
     }
 
-    /// f_t and f_c of x in evaluation mode, without the classifier's work.
+    /// Computes f_t and f_c of x in evaluation mode, without the logits.
     ///
     /// # Errors
     /// Another number of bins.
@@ -235,7 +236,7 @@ impl Network {
         Ok((self.tensor(&f_t)?, self.tensor(&f_c)?))
     }
 
-    /// One row for each sample.
+    /// Converts a matrix to a tensor on the CPU with one row for each sample.
     fn tensor(&self, x: &Array) -> Result<Tensor> {
         let [channels, batch, _, _] = x.shape();
         Ok(Tensor::from_vec(self.backend.rows(x)?, (batch, channels), &Device::Cpu)?)
@@ -254,15 +255,15 @@ impl Network {
         self.backend.send(values, [batch, bins, frames])
     }
 
-    /// Inputs that were sent, cut into `parts` of as many samples each.
+    /// Returns the inputs that were sent, cut into `parts` of equally many samples.
     ///
     /// # Errors
-    /// Samples that are no multiple of the parts.
+    /// A number of samples that is no multiple of `parts`.
     pub fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Images>> {
         Ok(self.backend.receive(upload, parts)?.into_iter().map(Images).collect())
     }
 
-    /// Inputs (B, bins, frames) on the backend.
+    /// Copies inputs (B, bins, frames) to the backend.
     ///
     /// # Errors
     /// Another number of bins.
@@ -275,7 +276,7 @@ impl Network {
         self.images(&x.flatten_all()?.to_vec1::<f32>()?, [batch, bins, frames])
     }
 
-    /// f_t and f_c, (embedding, B).
+    /// Computes f_t and f_c, (embedding, B) each.
     fn features(&self, x: &Tensor) -> Result<(Array, Array)> {
         let Images(x) = self.images_of(x)?;
         let weights =
@@ -283,7 +284,8 @@ impl Network {
         self.head.forward(weights, &self.body.forward(weights, &x)?)
     }
 
-    /// The training mode: normalisations use the statistics of the batch, and running statistics are updated.
+    /// Runs the forward pass in training mode: normalisations use the statistics of the batch, and running statistics are
+    /// updated.
     ///
     /// # Errors
     /// Another number of bins; a batch of one.
@@ -291,10 +293,10 @@ impl Network {
         self.forward_train_images(&self.images_of(x)?)
     }
 
-    /// As [`Network::forward_train`], of inputs that are on the backend.
+    /// Runs [`Network::forward_train`] on inputs that are on the backend already.
     ///
     /// # Errors
-    /// As [`Network::forward_train`].
+    /// The errors of [`Network::forward_train`].
     pub fn forward_train_images(&mut self, Images(x): &Images) -> Result<Pass> {
         let recompute = self.recompute_activations;
         let discarded = recompute.then(|| self.running.zeros()).transpose()?;
@@ -306,43 +308,44 @@ impl Network {
         Ok(Pass { outputs, body, head, discarded })
     }
 
-    /// The classifier's weights (classes, embedding), if there is one: for a loss that reads them itself, and adds
-    /// their gradient ([`Gradients::add`]): [`Pass::backward`] knows the gradients of the outputs alone.
+    /// Returns the classifier's weights (classes, embedding), if there is a classifier. They are for a loss that reads the
+    /// weights itself; it must also add their gradient ([`Gradients::add`]), because [`Pass::backward`] starts from the
+    /// gradients of the outputs.
     pub fn classifier(&self) -> Option<Parameter> {
         self.head.classifier().map(crate::layers::Linear::weight)
     }
 
-    /// The trained parameters, in PyTorch's order.
+    /// Returns the trained parameters, in PyTorch's order.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The trained parameters, for the optimiser.
+    /// Returns the trained parameters, for the optimiser.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
 
-    /// Running statistics.
+    /// Returns the running statistics.
     pub fn running(&self) -> &Parameters {
         &self.running
     }
 
-    /// Running statistics, to be replaced.
+    /// Returns the running statistics for overwriting.
     pub fn running_mut(&mut self) -> &mut Parameters {
         &mut self.running
     }
 
-    /// Parameters and then running statistics by PyTorch's names, as tensors on the CPU.
+    /// Returns the parameters and then the running statistics by PyTorch's names, as tensors on the CPU.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
         let mut tensors = self.parameters.tensors()?;
         tensors.extend(self.running.tensors()?);
         Ok(tensors)
     }
 
-    /// A copy of all weights.
+    /// Returns a copy of all weights.
     ///
     /// # Errors
     /// A device without memory for them.
@@ -353,7 +356,7 @@ impl Network {
     /// Swaps the weights with those of a snapshot.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn swap(&mut self, Snapshot([parameters, running]): &mut Snapshot) -> Result<()> {
         self.parameters.swap(parameters)?;
         self.running.swap(running)

@@ -12,18 +12,19 @@ use crate::Gradients;
 use crate::backend::{AdamState, AdamUpdate, Backend, Clipping, Flat};
 use crate::parameters::{Layout, Parameters};
 
-/// Everything but the learning rate.
+/// The settings of Adam, except the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamSettings {
-    /// Decay of the two moments.
+    /// Decay rates of the first and the second moment.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Number that is added to the root of the second moment.
     pub epsilon: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Decay of the weights themselves (AdamW) and not through the gradient (Adam).
+    /// Whether weight decay reduces the weights directly (AdamW) instead of being added to the gradient (Adam).
     pub decoupled: bool,
-    /// Weight decay of parameters with a single dimension too: scales and shifts of norms, biases, GeM's exponent.
+    /// Whether weight decay also applies to parameters with a single dimension: scales and shifts of norms, biases, GeM's
+    /// exponent.
     pub decay_vectors: bool,
 }
 
@@ -62,14 +63,14 @@ impl AdamCoefficients {
 pub struct Adam {
     backend: Backend,
     layout: Arc<Layout>,
-    /// First and second, in memory of the parameters' layout.
+    /// First and second moments, in memory with the layout of the parameters.
     moments: [Flat; 2],
     settings: AdamSettings,
     steps: u64,
 }
 
 impl Adam {
-    /// An optimiser before its first step.
+    /// Creates an optimiser before its first step.
     ///
     /// # Errors
     /// A device without memory for the moments.
@@ -80,8 +81,8 @@ impl Adam {
         Ok(Self { backend, layout, moments, settings, steps: 0 })
     }
 
-    /// One step with the gradients times a factor ([`Clipping`]); returns their norm before clipping. A parameter
-    /// without a gradient stays as it is, and all do if the norm is not finite.
+    /// Makes one step with gradients that are scaled and clipped by `clipping`, and returns their norm before clipping. A
+    /// parameter without a gradient does not change, and none changes if the norm is not finite.
     ///
     /// # Errors
     /// Gradients of another network.
@@ -156,7 +157,7 @@ impl Adam {
     }
 }
 
-/// The factor that brings gradients of this norm to at most `most` (0: no limit).
+/// Returns the factor that reduces gradients of this norm to at most `max_norm` (0 for no limit).
 pub(crate) fn clipping(norm: f64, max_norm: f64) -> f64 {
     // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     if max_norm > 0.0 && norm > max_norm && norm.is_finite() { max_norm / (norm + 1e-6) } else { 1.0 }

@@ -1,6 +1,6 @@
-//! A network's weights: names and shapes, and one contiguous block that holds all of them.
+//! The parameters of a network: their names and shapes, and one contiguous block of memory that holds all values.
 //!
-//! Gradients and moments have the same layout, so that clipping, the optimiser and averages are one pass.
+//! Gradients and moments have the same layout, so that clipping, the optimiser and averages are one pass over memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,32 +11,34 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::backend::{Backend, Flat};
 
-/// Every parameter begins at a multiple of this many values: 256 bytes, what vector instructions and GPUs like.
+/// Every parameter begins at a multiple of this number of values (256 bytes), for fast access by vector instructions and GPUs.
 const ALIGNMENT: usize = 64;
 
 /// A parameter of a network: its index in the list, in PyTorch's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter(pub(crate) usize);
 
-/// One parameter.
+/// Name, shape and position of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// PyTorch's name.
+    /// Its name in PyTorch.
     pub name: String,
-    /// PyTorch's shape.
+    /// Its shape in PyTorch.
     pub shape: Vec<usize>,
-    /// Where its values are, in PyTorch's order.
+    /// The range of its values in flat memory; they are in PyTorch's order.
     pub range: Range<usize>,
 }
 
-/// Names and shapes, and where in flat memory each begins.
+/// The names and shapes of all parameters, and their ranges in flat memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
     entries: Vec<Entry>,
+    /// Length of the flat memory in values.
     len: usize,
 }
 
 impl Layout {
+    /// Appends a parameter.
     fn push(&mut self, name: String, shape: &[usize]) -> Parameter {
         let count: usize = shape.iter().product();
         let range = self.len..self.len + count;
@@ -45,22 +47,22 @@ impl Layout {
         Parameter(self.entries.len() - 1)
     }
 
-    /// All of them, in PyTorch's order.
+    /// Returns the entries of all parameters, in PyTorch's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// One of them.
+    /// Returns the entry of a parameter.
     pub fn entry(&self, parameter: Parameter) -> &Entry {
         &self.entries[parameter.0]
     }
 
-    /// Length of the flat memory in values, padding included.
+    /// Returns the length of the flat memory in values, padding included.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no parameter.
+    /// Returns whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -74,7 +76,7 @@ pub(crate) struct ParameterList {
 }
 
 impl ParameterList {
-    /// Appends one.
+    /// Appends a parameter with its values.
     pub fn push(&mut self, name: String, shape: &[usize], values: impl Iterator<Item = f32>) -> Parameter {
         let parameter = self.layout.push(name, shape);
         self.values.extend(values);
@@ -83,7 +85,7 @@ impl ParameterList {
     }
 }
 
-/// Weights of a network on its backend.
+/// The parameters of a network, with their values on its backend.
 pub struct Parameters {
     backend: Backend,
     layout: Arc<Layout>,
@@ -91,6 +93,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Puts collected parameters on a backend.
     pub(crate) fn new(backend: &Backend, collected: ParameterList) -> Result<Self> {
         let ParameterList { layout, values } = collected;
         let flat = backend.flat(values)?;
@@ -99,7 +102,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Parameters of these names, shapes and values.
+    /// Creates parameters with these names, shapes and values.
     ///
     /// # Errors
     /// The device fails.
@@ -114,32 +117,32 @@ impl Parameters {
         Self::new(backend, collected)
     }
 
-    /// Names, shapes, ranges.
+    /// Returns the names, shapes and ranges of all parameters.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 
-    /// One of them.
+    /// Returns name, shape and range of a parameter.
     pub fn entry(&self, parameter: Parameter) -> &Entry {
         self.layout.entry(parameter)
     }
 
-    /// Their backend.
+    /// Returns the backend that holds the values.
     pub fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// Their memory.
+    /// Returns the flat memory of all values.
     pub fn flat(&self) -> &Flat {
         &self.flat
     }
 
-    /// Their memory, to be overwritten; [`Parameters::changed`] has to be called afterwards.
+    /// Returns the flat memory for overwriting; call [`Parameters::changed`] afterwards.
     pub fn flat_mut(&mut self) -> &mut Flat {
         &mut self.flat
     }
 
-    /// Updates what the backend derives from the weights.
+    /// Updates the backend's copies of the values in another precision or layout, after the values have changed.
     ///
     /// # Errors
     /// The device fails.
@@ -147,7 +150,7 @@ impl Parameters {
         self.backend.clone().refresh(self)
     }
 
-    /// A copy of all values, in flat memory of the same layout.
+    /// Returns a copy of all values, in flat memory of the same layout.
     ///
     /// # Errors
     /// Not enough memory.
@@ -155,7 +158,7 @@ impl Parameters {
         self.backend.flat(self.backend.read(&self.flat, 0..self.layout.len)?)
     }
 
-    /// Zeros of the same names and shapes.
+    /// Creates parameters with the same names and shapes, and zeros as values.
     ///
     /// # Errors
     /// Not enough memory.
@@ -176,7 +179,7 @@ impl Parameters {
         self.changed()
     }
 
-    /// The values of one.
+    /// Reads the values of a parameter.
     ///
     /// # Errors
     /// The device fails.
@@ -184,7 +187,7 @@ impl Parameters {
         self.backend.read(&self.flat, self.entry(parameter).range.clone())
     }
 
-    /// All of them by their names, as tensors on the CPU.
+    /// Returns all parameters by their names, as tensors on the CPU.
     ///
     /// # Errors
     /// The device fails.
@@ -208,16 +211,16 @@ impl Parameters {
     }
 }
 
-/// The parts of flat memory by their names, as tensors on the CPU.
+/// Returns the parts of flat memory by their names, as tensors on the CPU.
 ///
 /// # Errors
-/// Of the device.
+/// The device fails.
 pub fn tensors(backend: &Backend, layout: &Layout, flat: &Flat) -> Result<Vec<(String, Tensor)>> {
     let named = |entry: &Entry| Ok((entry.name.clone(), tensor(backend, flat, entry)?));
     layout.entries.iter().map(named).collect()
 }
 
-/// A part of flat memory as a tensor on the CPU.
+/// Returns a part of flat memory as a tensor on the CPU.
 pub(crate) fn tensor(backend: &Backend, flat: &Flat, entry: &Entry) -> Result<Tensor> {
     let values = backend.read(flat, entry.range.clone())?;
     Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)

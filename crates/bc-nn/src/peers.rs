@@ -5,7 +5,7 @@ use anyhow::Result;
 /// The exchange that batch norm needs to normalise over the batch of all processes; how values
 /// travel is not defined here. All processes make the same calls in the same order.
 pub trait Peers: Send + Sync {
-    /// The values of every process, one process after the other; all have as many.
+    /// Gathers the values of every process, one process after the other; all must have equally many.
     ///
     /// # Errors
     /// A process that has ended.
@@ -17,7 +17,7 @@ pub trait Peers: Send + Sync {
     /// A process that has ended.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// Whether this process has no share of the batch: what it gives counts for nothing, here and where devices exchange
-    /// values by themselves.
+    /// Returns whether this process has no share of the batch. Then its values are ignored, also when devices exchange values
+    /// directly.
     fn is_idle(&self) -> bool;
 }

@@ -1,27 +1,27 @@
-//! Recomputed activations: what a part of a network (its front, a residual block) keeps between its forward and its
+//! Recomputation of activations: what a part of a network (its front, or a residual block) saves between its forward and its
 //! backward pass.
 //!
-//! Either all that the backward pass needs, or the input alone, from which the backward pass runs the part's forward
-//! pass again (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a forward pass more for each
-//! step, and of the activations only one part's at a time. The second forward pass computes the same bits as the first.
-//! It exchanges the statistics of the batch with other processes again; all processes visit the parts in the same order.
-//! Only the first pass updates the running statistics. The second writes them to a copy that is thrown away
+//! A part saves either everything that the backward pass needs, or only its input, from which the backward pass runs the
+//! part's forward pass again (Chen et al. 2016, "Training deep nets with sublinear memory cost"). That costs about one more
+//! forward pass per step, and only the activations of one part are in memory at a time. The second forward pass computes the
+//! same bits as the first, and exchanges the statistics of the batch with other processes again; all processes visit the parts
+//! in the same order. Only the first pass updates the running statistics; the second updates a copy that is discarded
 //! ([`BackwardPass::discarded`]).
 
 use anyhow::{Context, Result};
 
 use crate::backend::{Array, BackwardPass, TrainPass};
 
-/// What a part keeps for its backward pass.
+/// What a part saves for its backward pass.
 pub(crate) enum SavedPart<S> {
-    /// All that it needs.
+    /// Everything that the backward pass needs.
     Everything(S),
-    /// What went in.
+    /// Only the input of the part.
     Input(Array),
 }
 
 impl<S> SavedPart<S> {
-    /// The forward pass of a part, which gives its output and what its backward pass needs.
+    /// Runs the forward pass of a part, which gives its output and what its backward pass needs.
     pub fn forward(
         x: Array,
         pass: &mut TrainPass<'_>,
@@ -31,7 +31,7 @@ impl<S> SavedPart<S> {
         Ok((y, if pass.recompute { Self::Input(x) } else { Self::Everything(saved) }))
     }
 
-    /// What the backward pass needs, from the same forward pass where only its input was kept.
+    /// Returns what the backward pass needs; if only the input was saved, runs the forward pass again.
     pub fn saved(
         self,
         pass: &mut BackwardPass<'_>,

@@ -1,10 +1,9 @@
 //! The key-invariant body: convolutions on a ring of twelve pitch classes.
 //!
-//! The stem reads three octaves at once at every bin; the octaves it is found in are merged by
-//! their maximum and mean, so that only pitch classes are left. From there on every convolution
-//! runs round the ring of twelve: a transposed song rotates the ring, and the maximum and mean over
-//! the ring at the end do not depend on the rotation. Blocks are residual with IBN (Pan et al. 2018),
-//! GeM (Radenović et al. 2018) pools over time.
+//! The stem is a convolution whose kernel spans three octaves. The octaves of its result are merged by their maximum and
+//! their mean, so that only pitch classes are left. From there on every convolution is circular over the twelve pitch
+//! classes: transposing a song rotates the ring, and the maximum and mean over the ring at the end do not depend on the
+//! rotation. Blocks are residual with IBN (Pan et al. 2018), and GeM (Radenović et al. 2018) pools over time.
 
 use anyhow::{Context, Result};
 
@@ -15,17 +14,18 @@ use crate::parameters::Parameter;
 use crate::recompute::SavedPart;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
+/// A residual block.
 struct Block {
     conv1: ConvNorm,
     conv2: ConvNorm,
-    /// Over time.
+    /// Stride over time.
     stride: usize,
     downsample: Option<ConvNorm>,
 }
 
 /// What the backward pass through a [`Block`] needs.
 struct BlockSaved {
-    /// Of the input.
+    /// Shape of the input.
     x: Shape,
     conv1: ConvNormSaved,
     conv2: ConvNormSaved,
@@ -33,7 +33,7 @@ struct BlockSaved {
     y: Array,
 }
 
-/// A 3x3 convolution round the ring, with a stride over time.
+/// Returns the sizes of a 3x3 convolution that is circular over the ring and has a stride over time.
 fn ring_conv(inputs: usize, outputs: usize, stride: usize) -> ConvSizes {
     let geometry = Geometry { stride: [1, stride], padding: [1, 1], ring: true };
     ConvSizes { inputs, outputs, kernel: [3, 3], geometry, bias: false }
@@ -115,10 +115,10 @@ pub(crate) struct Saved {
     ring: SavedOf,
 }
 
-/// Everything before the embedding.
+/// The network before the embedding.
 pub(crate) struct Body {
     stem: ConvNorm,
-    /// Octaves that leave the stem; 0 where the input has twelve bins, a ring itself.
+    /// Number of octaves in the result of the stem; 0 if the input is a chromagram of twelve bins.
     octaves: usize,
     mix: ConvNorm,
     blocks: Vec<Block>,
@@ -144,7 +144,7 @@ impl Body {
         Ok(Self { stem, octaves, mix, blocks, p })
     }
 
-    /// (1, B, bins, frames) to (channels, B), by running statistics.
+    /// Computes the pooled channels (channels, B) of x (1, B, bins, frames), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         let mut x = self.stem.forward(weights, x, Epilogue::RELU)?;
         if self.octaves > 0 {
@@ -170,7 +170,7 @@ impl Body {
         Ok((y, FrontSaved { stem, octaves, mix }))
     }
 
-    /// As [`Body::forward`], by the batch's statistics.
+    /// Computes the result of [`Body::forward`] by the statistics of the batch, and what [`Body::backward`] needs.
     pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
         let (mut x, front) = SavedPart::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
@@ -186,7 +186,7 @@ impl Body {
         Ok((y, Saved { front, blocks, last, pooled, ring }))
     }
 
-    /// From the gradient of the result of [`Body::forward_train`].
+    /// Computes the backward pass of [`Body::forward_train`], from the gradient of its result.
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { front, blocks, last, pooled, ring } = saved;
         let dy = pass.backend.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
@@ -207,13 +207,13 @@ impl Body {
     }
 }
 
-/// (C, B, 12, columns) as (C, B * 12, 1, columns), so that GeM pools over time alone.
+/// Reshapes (C, B, 12, columns) to (C, B * 12, 1, columns), so that GeM pools over time only.
 fn rows_into_batch(x: Array) -> Result<Array> {
     let [channels, batch, height, width] = x.shape();
     x.reshape([channels, batch * height, 1, width])
 }
 
-/// (C, B * 12) to (2 C, B): the maximum and the mean over the ring.
+/// Computes the maximum and the mean of x (C, B * 12) over the ring: (2 C, B).
 fn pool_ring(backend: &dyn Operators, x: Array, channels: usize, batch: usize) -> Result<(Array, SavedOf)> {
     backend.max_mean(&x.reshape([channels, batch, PITCH_CLASSES, 1])?, PITCH_CLASSES)
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::geometry::Geometry;
 
-/// Everything that the shapes of a network's tensors follow from.
+/// The sizes of a network, which determine the shapes of all its tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum NetworkSettings {
-    /// The key-invariant network. First, for it has the key `kind`, and ByteCover's settings do not.
+    /// The key-invariant network. It is tried first when settings are read: only it has the key `kind`.
     Ring(RingSettings),
     /// ByteCover.
     ByteCover(ByteCoverSettings),
@@ -23,7 +23,7 @@ pub struct ByteCoverSettings {
     pub bins: usize,
     /// Outputs of the classifier.
     pub classes: usize,
-    /// Which of the two known bottlenecks.
+    /// Which of two kinds of bottleneck the blocks are.
     pub variant: Bottleneck,
     /// Channels of the stem.
     pub width: usize,
@@ -36,22 +36,22 @@ pub struct ByteCoverSettings {
 /// A stage of bottlenecks of equal width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stage {
-    /// From 1.
+    /// Number of the stage, from 1.
     pub number: usize,
     pub blocks: usize,
-    /// Channels inside a bottleneck; four times as many leave it.
+    /// Channels inside a bottleneck; its output has four times as many.
     pub planes: usize,
-    /// Of the first bottleneck.
+    /// Stride of the first bottleneck.
     pub stride: usize,
     /// Whether the first norm is IBN.
     pub ibn: bool,
 }
 
-/// Channels that leave a bottleneck, over those inside.
+/// Number of output channels of a bottleneck, relative to those inside.
 pub(crate) const EXPANSION: usize = 4;
 
 impl NetworkSettings {
-    /// The network of a configuration; with 0 `classes` it has no classifier.
+    /// Returns the network of a configuration; with 0 `classes` it has no classifier.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         match model.kind {
             NetworkKind::Bytecover => Self::ByteCover(ByteCoverSettings::from_config(model, bins, classes)),
@@ -59,12 +59,12 @@ impl NetworkSettings {
         }
     }
 
-    /// The paper's network in its public re-implementation's variant.
+    /// Returns the paper's network in its public re-implementation's variant.
     pub fn resnet_ibn_50(bins: usize, classes: usize) -> Self {
         Self::from_config(&ModelConfig::default(), bins, classes)
     }
 
-    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
+    /// Returns the sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.sizes(), other.sizes());
         // A size that only one of the two kinds has is not listed as a difference.
@@ -73,7 +73,7 @@ impl NetworkSettings {
         pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
     }
 
-    /// The sizes as text, by name; the same names for all networks.
+    /// Returns the sizes as text, by name; the same names for all networks.
     fn sizes(&self) -> [(&'static str, String); 6] {
         let (kind, variant, width, blocks) = match self {
             Self::ByteCover(s) => (NetworkKind::Bytecover, word(s.variant), s.width, s.blocks),
@@ -89,7 +89,7 @@ impl NetworkSettings {
         ]
     }
 
-    /// What it is and how large.
+    /// Describes the network in words: its kind and its sizes.
     pub fn in_words(&self) -> String {
         match self {
             Self::ByteCover(s) => {
@@ -99,7 +99,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Rows of the input.
+    /// Returns the number of rows of the input.
     pub fn bins(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.bins,
@@ -107,7 +107,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Outputs of the classifier; 0: no classifier.
+    /// Returns the number of outputs of the classifier; 0 for no classifier.
     pub fn classes(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.classes,
@@ -115,7 +115,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Size of the linear embedding after the pooling; 0: none.
+    /// Returns the size of the linear embedding after the pooling; 0: none.
     pub(crate) fn projection(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.projection,
@@ -123,12 +123,12 @@ impl NetworkSettings {
         }
     }
 
-    /// Length of an embedding.
+    /// Returns the length of an embedding.
     pub fn embedding(&self) -> usize {
         if self.projection() > 0 { self.projection() } else { self.pooled() }
     }
 
-    /// Channels that are pooled.
+    /// Returns the number of channels that are pooled.
     pub(crate) fn pooled(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.pooled(),
@@ -136,15 +136,15 @@ impl NetworkSettings {
         }
     }
 
-    /// Floating-point operations of a forward pass of one sample of `bins x frames`:
-    /// two for each multiplication in convolutions and linear layers.
+    /// Returns the number of floating-point operations of a forward pass of one sample of `bins x frames`: two for each
+    /// multiplication in convolutions and linear layers.
     pub fn flops(&self, bins: usize, frames: usize) -> f64 {
         let convolutions: f64 = self.convolutions(bins, frames).iter().map(Convolution::products).sum();
         let linear = self.pooled() * self.projection() + self.embedding() * self.classes();
         2.0 * (convolutions + linear as f64)
     }
 
-    /// Trained parameters, running statistics not counted.
+    /// Returns the number of trained parameters, without running statistics.
     pub fn parameters(&self) -> usize {
         let convolutions: usize = self
             .convolutions(self.bins(), 1)
@@ -155,7 +155,7 @@ impl NetworkSettings {
         convolutions + 1 + linear
     }
 
-    /// All convolutions, for one sample of `bins x frames`.
+    /// Returns all convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         match self {
             Self::ByteCover(settings) => settings.convolutions(bins, frames),
@@ -165,7 +165,7 @@ impl NetworkSettings {
 }
 
 impl ByteCoverSettings {
-    /// The network of a configuration.
+    /// Returns the network of a configuration.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         Self {
             bins,
@@ -177,12 +177,12 @@ impl ByteCoverSettings {
         }
     }
 
-    /// Channels that are pooled.
+    /// Returns the number of channels that are pooled.
     fn pooled(&self) -> usize {
         self.width * 8 * EXPANSION
     }
 
-    /// Strides 1-2-2-1 and IBN in stages 1-3 (Du et al. 2021, section 3.1).
+    /// Returns the four stages: strides 1-2-2-1, and IBN in stages 1-3 (Du et al. 2021, section 3.1).
     pub(crate) fn stages(&self) -> [Stage; 4] {
         [(1, 1, 1, true), (2, 2, 2, true), (3, 4, 2, true), (4, 8, 1, false)].map(
             |(number, factor, stride, ibn)| Stage {
@@ -195,7 +195,7 @@ impl ByteCoverSettings {
         )
     }
 
-    /// All convolutions, for one sample of `bins x frames`.
+    /// Returns all convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         let (mut height, mut width) = (half(bins), half(frames));
         let bias = self.variant == Bottleneck::Orfium;
@@ -227,7 +227,7 @@ impl ByteCoverSettings {
     }
 }
 
-/// Rows of the ring.
+/// Number of rows of the ring.
 pub(crate) const PITCH_CLASSES: usize = 12;
 
 /// The value that distinguishes the settings of the key-invariant network from others.
@@ -258,18 +258,18 @@ pub struct RingSettings {
 /// A residual block of the key-invariant network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResidualBlock {
-    /// From 1.
+    /// Number of its stage, from 1.
     pub stage: usize,
-    /// From 0, within its stage.
+    /// Number within its stage, from 0.
     pub number: usize,
     pub inputs: usize,
     pub outputs: usize,
-    /// Over time.
+    /// Stride over time.
     pub stride: usize,
 }
 
 impl RingSettings {
-    /// The network of a configuration.
+    /// Returns the network of a configuration.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         Self {
             kind: Kind::Ring,
@@ -281,7 +281,8 @@ impl RingSettings {
         }
     }
 
-    /// Octaves that leave the stem, which reads three and a semitone at once; 0 for a chromagram.
+    /// Returns the number of octaves in the result of the stem, whose kernel spans three octaves and a semitone; 0 for a
+    /// chromagram.
     pub(crate) fn octaves(&self) -> Result<usize> {
         const READ: usize = 3 * PITCH_CLASSES;
         ensure!(
@@ -293,7 +294,7 @@ impl RingSettings {
         Ok(self.bins.saturating_sub(READ) / PITCH_CLASSES)
     }
 
-    /// Kernel of the stem and how it moves: three octaves by three frames, or round the ring.
+    /// Returns kernel and geometry of the stem: three octaves by three frames, or circular over the ring for a chromagram.
     pub(crate) fn stem(&self) -> ([usize; 2], Geometry) {
         if self.bins == PITCH_CLASSES {
             return ([11, 3], Geometry { stride: [1, 1], padding: [5, 1], ring: true });
@@ -305,7 +306,7 @@ impl RingSettings {
         2 * 8 * self.width
     }
 
-    /// The blocks in their order; the first of each stage but the first strides over time.
+    /// Returns the blocks in their order. The first block of each stage except stage 1 has a stride over time.
     pub(crate) fn residual_blocks(&self) -> Vec<ResidualBlock> {
         let mut inputs = self.width;
         let mut all = Vec::new();
@@ -363,18 +364,18 @@ struct Convolution {
 }
 
 impl Convolution {
-    /// Multiplications.
+    /// Returns the number of multiplications.
     fn products(&self) -> f64 {
         (self.positions * self.inputs * self.outputs * self.taps) as f64
     }
 }
 
-/// As the configuration writes it.
+/// Returns a value as the configuration writes it.
 fn word(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
-/// The size after a stride of 2.
+/// Returns the size of a dimension after a stride of 2.
 pub(crate) fn half(size: usize) -> usize {
     size.div_ceil(2)
 }

@@ -1,5 +1,5 @@
-//! Functions compiled for several vector instruction sets, the widest of which is chosen at
-//! run time, so that one binary is fast on every x86-64 machine.
+//! Compiles functions for several vector instruction sets; the widest that the machine has is chosen at run time, so that one
+//! binary is fast on every x86-64 machine.
 
 use std::sync::OnceLock;
 
@@ -10,11 +10,11 @@ pub enum Isa {
     Avx512,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
-    /// Whatever the target has: SSE2 on x86-64, NEON on aarch64.
+    /// The instructions that every machine of the target has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
 }
 
-/// The widest set of this machine that `BYTECOVER_ISA` allows.
+/// Returns the widest set of this machine that `BYTECOVER_ISA` allows.
 pub fn isa() -> Isa {
     static DETECTED: OnceLock<Isa> = OnceLock::new();
     *DETECTED.get_or_init(|| limited(widest(), std::env::var("BYTECOVER_ISA").ok().as_deref()))
@@ -34,8 +34,9 @@ fn widest() -> Isa {
     Isa::Baseline
 }
 
-/// At most the set that the variable names: `avx2` or `baseline`, for measurements or to reproduce the results of another machine. A set that
-/// the machine lacks is never used, and an unknown name has no effect: [`instruction_set`] tells what is used.
+/// Limits the instruction set to the one that `BYTECOVER_ISA` names, `avx2` or `baseline`, for measurements or to reproduce
+/// the results of another machine. A set that the machine lacks is never used, and an unknown name has no effect;
+/// [`instruction_set`] returns which one is used.
 fn limited(widest: Isa, most: Option<&str>) -> Isa {
     match (most, widest) {
         (Some("baseline"), _) => Isa::Baseline,
@@ -44,8 +45,8 @@ fn limited(widest: Isa, most: Option<&str>) -> Isa {
     }
 }
 
-/// The name of the instruction set that the operators use on this machine. With another one, sums are taken in another order and
-/// rounded differently: results agree to the last bit only with the same one.
+/// Returns the name of the instruction set that the operators use on this machine. With another set, sums are taken in another
+/// order and rounded differently: results agree to the last bit only with the same set.
 pub fn instruction_set() -> &'static str {
     match isa() {
         Isa::Avx512 => "avx512",

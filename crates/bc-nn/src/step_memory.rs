@@ -1,48 +1,48 @@
-//! What a training step holds in memory at most, from the sizes of a network.
+//! Estimates the peak memory of a training step from the sizes of a network.
 //!
-//! A network is a row of parts (the front, the residual blocks). Forward, each leaves its output and what its backward
-//! pass needs, or with recomputed activations its output alone; the backward pass goes back through them, and holds of
-//! the part that it is in everything, and gradients. [`NetworkSettings::memory`] takes the largest moment of the two. It
-//! counts arrays, and no memory that a library works in. `tests/step_memory.rs` compares it with what the operators of
-//! the processor take, `tests/device` with those of a device.
+//! A network is a sequence of parts (the front, the residual blocks). In the forward pass, each part saves its output and what
+//! its backward pass needs, or only its output if activations are recomputed. The backward pass visits the parts in reverse
+//! order, and holds everything of the part that it is in, and gradients. [`NetworkSettings::memory`] returns the peak of the
+//! two passes. It counts arrays, but not the working memory of libraries. `tests/step_memory.rs` compares it with the memory
+//! that the operators of the CPU take, `tests/device` with that of a device.
 
 use crate::backend::Precision;
 use crate::settings::{ByteCoverSettings, EXPANSION, NetworkSettings, PITCH_CLASSES, RingSettings, half};
 
-/// How a step holds its values.
+/// How a step stores its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// Bytes of a value of an activation.
+    /// Bytes of one value of an activation.
     pub activation: usize,
-    /// Bytes, for each weight, of the copy that convolutions read; 0: they read the weights themselves.
+    /// Bytes of the copy of each weight that convolutions read; 0 if they read the weights themselves.
     pub copy: usize,
-    /// Whether only the inputs of parts are kept ([`crate::Network::recompute_activations`]).
+    /// Whether only the inputs of parts are saved ([`crate::Network::recompute_activations`]).
     pub recompute: bool,
 }
 
 impl MemoryOptions {
-    /// On the CPU.
+    /// Returns the options of a step on the CPU.
     pub fn on_cpu(recompute: bool) -> Self {
         Self { activation: size_of::<f32>(), copy: 0, recompute }
     }
 
-    /// On a GPU: weights have a copy in the precision and layout of its convolutions.
+    /// Returns the options of a step on a GPU, where weights have a copy in the precision and layout of the convolutions.
     pub fn on_gpu(precision: Precision, recompute: bool) -> Self {
         let bytes = if precision == Precision::Bf16 { 2 } else { size_of::<f32>() };
         Self { activation: bytes, copy: bytes, recompute }
     }
 }
 
-/// What a training step holds in memory at most, in bytes.
+/// The peak memory of a training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Whatever the batch: weights, their gradients, two moments of 32 bits, and copies of the weights.
+    /// Bytes for any batch: weights, their gradients, two moments of 32 bits, and copies of the weights.
     pub fixed: usize,
-    /// For each sample of the batch.
+    /// Bytes for each sample of the batch.
     pub sample: usize,
 }
 
-/// Values of one sample, and bytes beside them: the places of maxima.
+/// The size of arrays of one sample: their values, and additional bytes (the positions of maxima).
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     values: usize,
@@ -65,14 +65,14 @@ struct Part {
     /// What the backward pass needs besides input and output.
     inside: Size,
     output: usize,
-    /// The most that the forward pass holds besides the input.
+    /// Maximum that the forward pass holds besides the input.
     forward: Size,
-    /// The most that the backward pass holds besides the input, gradients included.
+    /// Maximum that the backward pass holds besides the input, including gradients.
     backward: Size,
 }
 
 impl NetworkSettings {
-    /// Bytes of the memory of a training step on a batch of samples of `bins x frames`.
+    /// Returns the peak memory of a training step on samples of `bins x frames`.
     pub fn memory(&self, bins: usize, frames: usize, options: MemoryOptions) -> Memory {
         const FLOAT: usize = size_of::<f32>();
         let parts = match self {
@@ -84,13 +84,13 @@ impl NetworkSettings {
         let head = FLOAT * (2 * self.pooled() + 6 * self.embedding() + 4 * self.classes());
         Memory {
             fixed: self.parameters() * (4 * FLOAT + options.copy),
-            sample: input + head + most(&parts, options),
+            sample: input + head + peak(&parts, options),
         }
     }
 }
 
-/// The most that all parts hold at a time, in bytes.
-fn most(parts: &[Part], options: MemoryOptions) -> usize {
+/// Returns the maximum that all parts hold at the same time, in bytes.
+fn peak(parts: &[Part], options: MemoryOptions) -> usize {
     let bytes = |size: Size| size.in_bytes(options.activation);
     let (mut before, mut most) = (0, 0);
     for part in parts {
@@ -104,7 +104,8 @@ fn most(parts: &[Part], options: MemoryOptions) -> usize {
     most.max(before + parts.last().map_or(0, |part| bytes(Size::of(part.output))))
 }
 
-/// A residual block: sizes of what is inside, of its output and of what its shortcut's branch holds for a moment.
+/// Returns the part of a residual block, from the sizes of its inner arrays, of its output, and of a temporary array of its
+/// shortcut's branch.
 fn block(inside: usize, output: usize, shortcut: usize) -> Part {
     Part {
         inside: Size::of(inside),

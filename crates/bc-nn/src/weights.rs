@@ -1,5 +1,5 @@
-//! Tensors on disk: safetensors and PyTorch's `.pt`, under the names of the public PyTorch
-//! re-implementation, so that networks can be exchanged in both directions.
+//! Reads and writes tensors as safetensors, and reads PyTorch's `.pt`. Tensors have the names of the public PyTorch
+//! re-implementation, so that networks can be exchanged with it.
 
 mod pytorch;
 
@@ -11,7 +11,7 @@ use bc_formats::provenance::Provenance;
 use bc_formats::run::CHECKPOINT_FORMAT;
 use candle_core::{Device, Tensor};
 
-/// The metadata of a safetensors file; none for PyTorch's files.
+/// Reads the metadata of a safetensors file; none for PyTorch's files.
 ///
 /// # Errors
 /// A file that cannot be read, or that is another output of bytecover than a checkpoint.
@@ -41,7 +41,7 @@ fn is_pytorch(path: &Path) -> bool {
     matches!(extension.as_str(), "pt" | "pth" | "ckpt" | "bin")
 }
 
-/// The tensors that a network has, by the names of a bare module.
+/// Reads the tensors of a network, by the names that they have in a module without a wrapper; also returns the metadata.
 pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let (found, metadata) =
         if is_pytorch(path) { (pytorch::read(path)?, HashMap::new()) } else { read(path)? };
@@ -58,7 +58,7 @@ pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashM
     Ok((tensors.collect(), metadata))
 }
 
-/// Tensors and metadata of a safetensors file.
+/// Reads tensors and metadata of a safetensors file.
 pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let unreadable = || format!("{} is not a safetensors file, or a damaged one", path.display());

@@ -47,7 +47,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// A graph without nodes.
+    /// Creates a graph without nodes.
     ///
     /// # Errors
     /// Weights that cannot be read from their device.
@@ -57,12 +57,12 @@ impl Graph {
         Ok(Self { weights, used: BTreeSet::new(), fields, values: 0 })
     }
 
-    /// Whether the network has a weight of this name.
+    /// Returns whether the network has a weight of this name.
     pub fn has(&self, weight: &str) -> bool {
         self.weights.contains_key(weight)
     }
 
-    /// Lengths of a weight's axes.
+    /// Returns the lengths of a weight's axes.
     pub fn shape(&self, weight: &str) -> Result<Vec<usize>> {
         Ok(self.weight(weight)?.dims().to_vec())
     }
@@ -71,7 +71,7 @@ impl Graph {
         self.weights.get(name).with_context(|| format!("the network has no weight {name}"))
     }
 
-    /// The bytes of the model with its metadata.
+    /// Returns the bytes of the model with its metadata.
     pub fn finish(self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
         let mut model = Message::new()
             .int(1, IR)
@@ -136,7 +136,7 @@ impl Graph {
         format!("v{}", self.values)
     }
 
-    /// The value of a weight, which is added to the graph on first use.
+    /// Returns the value of a weight, which is added to the graph on first use.
     pub fn weight_value(&mut self, name: &str) -> Result<Value> {
         if self.used.insert(name.to_owned()) {
             let tensor = self.weight(name)?.clone();
@@ -177,7 +177,7 @@ impl Graph {
         Ok(self.op("Unsqueeze", &[x, &axis], &[]))
     }
 
-    /// A convolution with the weights `<name>.weight` and, if there is one, `<name>.bias`; `padding` is (rows, columns).
+    /// Appends a convolution with the weights `<name>.weight` and, if there is one, `<name>.bias`; `padding` is (rows, columns).
     pub fn convolution(
         &mut self,
         x: &Value,
@@ -202,7 +202,7 @@ impl Graph {
         Ok(self.op("Conv", &[x, &weight], &attributes))
     }
 
-    /// Batch normalisation by running statistics.
+    /// Appends a batch normalisation by running statistics.
     pub fn batch_norm(&mut self, x: &Value, name: &str) -> Result<Value> {
         let mut parts = vec![x.clone()];
         for part in ["weight", "bias", "running_mean", "running_var"] {
@@ -212,7 +212,8 @@ impl Graph {
         Ok(self.op("BatchNormalization", &parts, &[Attribute::Float("epsilon", EPSILON)]))
     }
 
-    /// Batch normalisation or, if there are weights for it, IBN: instance normalisation of the first channels (Pan et al. 2018).
+    /// Appends a batch normalisation or, if there are weights for it, an IBN: instance normalisation of the first channels (Pan et al.
+    /// 2018).
     pub fn norm(&mut self, x: &Value, name: &str) -> Result<Value> {
         let instance = format!("{name}.IN.weight");
         if !self.has(&instance) {
@@ -243,7 +244,7 @@ impl Graph {
         self.op("Relu", &[x], &[])
     }
 
-    /// Maximum and mean over an axis, which is removed; their channels are concatenated.
+    /// Appends maximum and mean over an axis, which is removed; their channels are concatenated.
     pub fn max_mean(&mut self, x: &Value, axis: i64) -> Value {
         let attributes = [Attribute::Ints("axes", &[axis]), Attribute::Int("keepdims", 0)];
         let max = self.op("ReduceMax", &[x], &attributes);
@@ -251,7 +252,7 @@ impl Graph {
         self.concat(&[&max, &mean], 1)
     }
 
-    /// The generalised mean over `axes`, which are removed (Radenović et al. 2018).
+    /// Appends a generalised mean over `axes`, which are removed (Radenović et al. 2018).
     pub fn gem(&mut self, x: &Value, axes: &[i64]) -> Result<Value> {
         let p = self.weight("gem_pool.p")?.flatten_all()?.to_vec1::<f32>()?[0];
         let (min, power, root) = (self.number(GEM_MIN), self.number(p), self.number(1.0 / p));
@@ -281,7 +282,7 @@ fn encode(attribute: &Attribute<'_>) -> Message {
     }
 }
 
-/// Name, element type and axes of an input or output; an axis is a length, or a name.
+/// Encodes name, element type and axes of an input or output; an axis is a length or a name.
 fn value_info<'a>(name: &str, axes: impl Iterator<Item = Result<usize, &'a str>>) -> Message {
     let shape = axes.fold(Message::new(), |shape, axis| {
         let axis = match axis {

@@ -21,7 +21,7 @@ use bc_nn::{Network, NetworkSettings};
 
 use crate::graph::Graph;
 
-/// The bytes of the model, which includes `metadata` by key.
+/// Returns the bytes of the model, which includes `metadata` by key.
 ///
 /// # Errors
 /// A network without a weight that its kind has.

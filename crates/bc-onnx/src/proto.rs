@@ -6,12 +6,12 @@
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// A message without fields.
+    /// Creates a message without fields.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The encoded message.
+    /// Returns the encoded message.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

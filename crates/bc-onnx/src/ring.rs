@@ -39,7 +39,7 @@ pub fn body(graph: &mut Graph, x: &Value, bins: usize) -> Result<Value> {
     Ok(graph.max_mean(&pooled, 2))
 }
 
-/// A residual block; `stride` is over time.
+/// Appends a residual block; `stride` is over time.
 fn block(graph: &mut Graph, x: &Value, prefix: &str, stride: i64) -> Result<Value> {
     let name = |layer: &str| format!("{prefix}.{layer}");
     let y = ring_convolution(graph, x, &name("conv1"), stride)?;
@@ -58,7 +58,7 @@ fn block(graph: &mut Graph, x: &Value, prefix: &str, stride: i64) -> Result<Valu
     Ok(graph.relu(&sum))
 }
 
-/// A convolution with circular padding of the rows and zero padding of the columns.
+/// Appends a convolution with circular padding of the rows and zero padding of the columns.
 fn ring_convolution(graph: &mut Graph, x: &Value, name: &str, stride: i64) -> Result<Value> {
     let kernel = graph.shape(&format!("{name}.weight"))?;
     let (rows, columns) = (kernel[2] as i64 / 2, kernel[3] as i64 / 2);
@@ -71,7 +71,7 @@ fn ring_convolution(graph: &mut Graph, x: &Value, name: &str, stride: i64) -> Re
     graph.convolution(&padded, name, [1, stride], [0, columns])
 }
 
-/// Means of `stride` columns; if their number is odd, the last one is repeated, so that it is its own mean.
+/// Appends means of each `stride` columns; if the number of columns is odd, the last one is repeated, so that it is its own mean.
 fn time_mean(graph: &mut Graph, x: &Value, stride: i64) -> Value {
     if stride == 1 {
         return x.clone();

@@ -28,7 +28,7 @@ pub struct OpusDecoder {
 }
 
 impl OpusDecoder {
-    /// A decoder for a track.
+    /// Creates a decoder for a track.
     ///
     /// # Errors
     /// A header that is damaged, or of a channel mapping that is not decoded.

@@ -31,7 +31,7 @@ const MAGIC: &[u8] = b"OpusHead";
 const SHORTEST: usize = 19;
 
 impl Head {
-    /// The header of a track without one: mono or stereo, nothing to skip.
+    /// Creates the header of a track without one: mono or stereo, nothing to skip.
     pub fn plain(channels: usize) -> Result<Self, Refusal> {
         match channels {
             1 | 2 => Ok(Self::simple(channels as u8, 0, 0)),

@@ -116,7 +116,7 @@ impl Libopus {
     }
 }
 
-/// Samples per channel that a packet says it holds, 120 to 5,760; `None` if it is empty or says more.
+/// Returns the samples per channel that a packet says it holds, 120 to 5,760; `None` if it is empty or says more.
 pub(crate) fn duration(packet: &[u8]) -> Option<usize> {
     let length = i32::try_from(packet.len()).ok().filter(|length| *length > 0)?;
     // SAFETY: libopus reads the first byte, and the second where the length allows.

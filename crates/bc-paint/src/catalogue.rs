@@ -1,6 +1,6 @@
-//! All works of the sources of `[paint]`, and which of them are trained on.
+//! Reads the works of all sources of `[paint]` and assigns them to splits.
 //!
-//! **In**: the sources and the lists that `[paint]` names. **Out**: every work with its split and weight, and
+//! **In**: the sources and the lists of works that `[paint]` names. **Out**: every work with its split and weight, and
 //! fingerprints of what was read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,9 @@ use crate::work::Work;
 
 /// The works of all sources, source after source.
 pub struct Catalogue {
-    /// Every work that was read.
+    /// All works, source after source.
     pub works: Vec<Entry>,
-    /// Fingerprints of the notes of each source (`source 0` ...) and of the lists (`splits`).
+    /// Fingerprints of the notes of each source (keys `source 0`, `source 1` ...) and of the lists (key `splits`).
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -34,8 +34,8 @@ pub struct Entry {
     pub weight: f64,
 }
 
-/// Lists of works: JSON as `{"train": [...], "val": [...]}`; other keys are not read, but for `merge`, an
-/// object whose keys are songs that are another's tune.
+/// The lists of works as they are read from JSON: `{"train": [...], "val": [...], "test": [...], "merge": {...}}`. The keys of
+/// `merge` are songs with the same melody as another song, which is the value. Other keys are ignored.
 #[derive(Default, serde::Deserialize)]
 struct Lists {
     #[serde(default)]
@@ -117,13 +117,13 @@ impl Catalogue {
     }
 }
 
-/// The split of a work of a source without lists: a hash of its id decides whether it is held out.
+/// Returns the split of a work of a source without lists: a hash of the work's id decides whether it is held out.
 fn by_hash(id: &str, config: &PaintConfig) -> Split {
     let hash = u64::from_str_radix(&Fingerprint::of("held out").add(id).finish(), 16).unwrap_or(0);
     if (hash as f64 / u64::MAX as f64) < config.held_out { Split::Val } else { Split::Train }
 }
 
-/// The fingerprint of a source: all its notes.
+/// Computes the fingerprint of a source from all notes of its works.
 fn of_works(works: &[Work]) -> String {
     let mut fingerprint = Fingerprint::of("works");
     for work in works {

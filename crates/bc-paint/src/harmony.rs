@@ -1,12 +1,13 @@
-//! Chords: derived from notes, or invented for a melody.
+//! Chords, derived from notes or invented for a melody.
 
 use crate::notes::{Note, Parts};
 use crate::random_stream::RandomStream;
 
-/// A kind of chord: name, intervals above the root and their weights in a match, and what is added to a match.
+/// A kind of chord: its name, its intervals above the root with their weights in the matching score, and a bonus that is added to
+/// the score.
 type Kind = (&'static str, &'static [(u8, f32)], f32);
 
-/// Kinds of chords that are recognised. Rare ones need more evidence.
+/// Kinds of chords that are recognised. Rare kinds have a negative bonus, so they need more evidence.
 const KINDS: [Kind; 7] = [
     ("", &[(0, 1.2), (4, 1.0), (7, 0.9)], 0.03),
     ("m", &[(0, 1.2), (3, 1.0), (7, 0.9)], 0.03),
@@ -22,35 +23,36 @@ const KINDS: [Kind; 7] = [
 pub struct Chord {
     /// Pitch class of the root: 0 is C.
     pub root: u8,
-    /// Index of its kind in `KINDS`.
+    /// Index of the chord's kind in `KINDS`.
     kind: u8,
 }
 
-/// Chords as a source gives them: beginning and end in beats, and the chord.
+/// A chord that a source gives: beginning and end in beats, and the chord.
 pub type GivenChord = (f32, f32, Chord);
 
 impl Chord {
-    /// Every chord that is recognised.
+    /// Returns all chords that are recognised.
     fn all() -> impl Iterator<Item = Self> {
         (0..12).flat_map(|root| (0..KINDS.len() as u8).map(move |kind| Self { root, kind }))
     }
 
-    /// Major and minor triads only.
+    /// Returns the major and minor triads.
     fn triads() -> impl Iterator<Item = Self> {
         Self::all().filter(|chord| chord.kind < 2)
     }
 
-    /// Intervals of its tones above the root.
+    /// Returns the intervals of the chord's tones above the root, in semitones.
     pub fn intervals(self) -> impl Iterator<Item = u8> {
         KINDS[self.kind as usize].1.iter().map(|(interval, _)| *interval)
     }
 
-    /// Whether the pitch class belongs to it.
+    /// Returns whether the pitch class belongs to the chord.
     pub fn holds(self, class: u8) -> bool {
         self.intervals().any(|interval| (self.root + interval) % 12 == class % 12)
     }
 
-    /// A substitute for this chord: its relative, its parallel with a seventh, a fifth below.
+    /// Returns a substitute for this chord: the relative of a triad, the tritone substitute of a dominant seventh chord, or another
+    /// chord that shares most tones with it.
     pub fn substitute(self) -> Self {
         let (up, kind) = match self.kind {
             0 => (9, 1),
@@ -64,7 +66,7 @@ impl Chord {
         Self { root: (self.root + up) % 12, kind }
     }
 
-    /// The chord with a seventh.
+    /// Returns the chord with a seventh.
     pub fn with_seventh(self) -> Self {
         let kind = match self.kind {
             0 => 4,
@@ -75,8 +77,8 @@ impl Chord {
         Self { kind, ..self }
     }
 
-    /// Reads a symbol such as `C`, `F#m`, `Bbmaj7`, `Dm/F`. An unknown kind is read as the
-    /// triad it begins with; `None` where no root stands at the beginning.
+    /// Parses a symbol such as `C`, `F#m`, `Bbmaj7`, `Dm/F`. An unknown kind is read as the triad it begins with; `None` if the
+    /// symbol does not begin with a root.
     pub fn parse(symbol: &str) -> Option<Self> {
         let mut letters = symbol.chars();
         let natural: i32 = match letters.next()? {
@@ -108,7 +110,7 @@ impl Chord {
     }
 }
 
-/// How long each pitch class sounds in every window, weighted by part and loudness.
+/// Computes how long each pitch class sounds in every window, weighted by the part's factor and the note's loudness.
 pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32; 12]> {
     let mut chroma = vec![[0.0; 12]; windows];
     for (notes, weight) in parts {
@@ -125,7 +127,8 @@ pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32
     chroma
 }
 
-/// The chord of every window: as given, else as derived from the notes, else none (a melody alone).
+/// Returns the chord of every window: the given one if the source gives chords, else one derived from the notes. All are `None`
+/// if the setting is a melody alone.
 pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usize) -> Vec<Option<Chord>> {
     if !given.is_empty() {
         return (0..windows)
@@ -154,7 +157,7 @@ pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usi
         .collect()
 }
 
-/// The chord that fits the sounding notes best; `None` if there are none.
+/// Returns the chord that fits the sounding notes best; `None` if no notes sound.
 fn best(sounding: &[f32; 12], bass: &[f32; 12], previous: Option<Chord>) -> Option<Chord> {
     let norm = sounding.iter().map(|value| value * value).sum::<f32>().sqrt();
     if norm < 0.05 {
@@ -174,7 +177,7 @@ fn best(sounding: &[f32; 12], bass: &[f32; 12], previous: Option<Chord>) -> Opti
     Chord::all().max_by(|a, b| fit(*a).total_cmp(&fit(*b)))
 }
 
-/// Invents chords for a melody: triads that contain the sounding notes, mostly of its key, with some randomness.
+/// Invents chords for a melody: triads that contain the sounding notes, mostly of the melody's key, with some randomness.
 pub fn harmonise(melody: &[[f32; 12]], random: &mut RandomStream) -> Vec<Option<Chord>> {
     let mut key = [1e-6f32; 12];
     for window in melody {

@@ -4,8 +4,8 @@
 //! ([`VersionSeed`]: seed, epoch, version) and the ranges of the configuration (`[paint]`). **Out**: [`Picture`],
 //! bins x columns, as bc-features would compute them from a recording of that version.
 //!
-//! Why: a network that is trained on a few recordings of each work learns the recordings by heart. Here
-//! the network sees another version of a work every time: another key, tempo, form, accompaniment and sound. A version is
+//! Why: a network that is trained on a few recordings of each work overfits to these recordings. With painted versions, the
+//! network sees another version of a work every time, with another key, tempo, form, accompaniment and sound. A version is
 //! arranged as a band would ([`arrange`]: notes in seconds) and then painted as the transform would show it
 //! ([`sound`]: every harmonic is the main lobe of the transform's window, at the height that the transform
 //! gives it). A minute takes about a millisecond, so training can paint its batches while it runs.
@@ -31,5 +31,5 @@ pub use sound::Picture;
 pub use version_seed::{VariationRange, VersionSeed};
 pub use work::Work;
 
-/// Version number of the painter: it is increased whenever the same seed gives other pictures.
+/// Version number of the painter, which is increased whenever the same seed gives different pictures than before.
 pub const PAINTER: u32 = 2;

@@ -1,11 +1,11 @@
-//! Notes of a work in beats: plain data.
+//! Notes of a work, in beats.
 
-/// A note, in beats of its setting.
+/// A note of a setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Note {
-    /// Where the note begins.
+    /// Beat on which the note begins.
     pub start: f32,
-    /// Where the note ends.
+    /// Beat on which the note ends.
     pub end: f32,
     /// MIDI pitch: 60 is C4.
     pub pitch: u8,
@@ -13,10 +13,10 @@ pub struct Note {
     pub loudness: f32,
 }
 
-/// The notes of a setting by their role; any of them may be empty, but not both melody and backing.
+/// The notes of a setting by role. Parts may be empty, but not both melody and backing.
 #[derive(Clone, Default, PartialEq)]
 pub struct Parts {
-    /// The tune.
+    /// The melody.
     pub melody: Vec<Note>,
     /// Second voices and fills.
     pub second_voice: Vec<Note>,
@@ -24,7 +24,7 @@ pub struct Parts {
     pub backing: Vec<Note>,
 }
 
-/// Fingerprints of works are made from this text, so it keeps `bridge`, POP909's name of the second voices.
+/// Fingerprints of works are computed from this text, so it still uses `bridge`, POP909's name of the second voices.
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parts")

@@ -9,7 +9,7 @@ use crate::sound::{self, Picture, grid::Grid};
 use crate::version_seed::{VariationRange, VersionSeed};
 use crate::work::Work;
 
-/// Paints versions; shared by threads.
+/// Paints versions of works; can be shared by threads.
 #[derive(Debug, Clone)]
 pub struct Painter {
     grid: Grid,
@@ -17,7 +17,7 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// A painter of the transform of `settings`, its columns pooled by `settings.pool`.
+    /// Creates a painter for the transform of `settings`, whose columns are pooled by `settings.pool`.
     ///
     /// # Errors
     /// The number of bins per octave is not a multiple of 12.
@@ -30,12 +30,12 @@ impl Painter {
         Ok(Self { grid: Grid::new(settings), range })
     }
 
-    /// Seconds of a column.
+    /// Returns the duration of a column in seconds.
     pub fn column_s(&self) -> f32 {
         self.grid.column_s
     }
 
-    /// Paints `columns` columns of one version of a work: bins x columns magnitudes, all finite.
+    /// Paints the first `columns` columns of one version of a work: bins x columns magnitudes, all finite.
     pub fn paint(&self, work: &Work, version: VersionSeed, columns: usize) -> Picture {
         let seconds = columns as f32 * self.grid.column_s;
         let performance = arrange::perform(work, &self.range, version, seconds);

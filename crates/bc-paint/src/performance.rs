@@ -1,11 +1,11 @@
-//! A performance, in seconds: the result of arranging and the input of painting.
+//! Performances: notes in seconds, as arranging returns them and painting reads them.
 
-/// A note in seconds from the beginning of the version.
+/// A note of a performance. Times are in seconds from the beginning of the version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tone {
-    /// Where the tone begins, in seconds; below 0 where the version begins in the middle of it.
+    /// Time at which the tone begins; below 0 if the version begins in the middle of the tone.
     pub start: f32,
-    /// Where the tone ends, in seconds.
+    /// Time at which the tone ends.
     pub end: f32,
     /// MIDI pitch, transposed; may be outside the transform's range.
     pub pitch: i32,
@@ -13,20 +13,20 @@ pub struct Tone {
     pub loudness: f32,
 }
 
-/// The role of a part.
+/// The role of an instrument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The tune, and its doublings.
+    /// The melody or a doubling of it.
     Melody,
-    /// Chords and figures.
+    /// The accompaniment: chords and figures.
     Backing,
-    /// Held chords.
+    /// Sustained chords.
     Pad,
     /// The bass line.
     Bass,
 }
 
-/// One instrument's notes.
+/// The notes of one instrument.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstrumentPart {
     /// The role of the part.
@@ -37,36 +37,36 @@ pub struct InstrumentPart {
     pub gain: f32,
 }
 
-/// The notes that are played.
+/// All notes of a version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performance {
-    /// Pitched parts.
+    /// The parts of pitched instruments.
     pub parts: Vec<InstrumentPart>,
-    /// Drums.
+    /// The drum hits.
     pub hits: Vec<Hit>,
-    /// Semitones that the whole is out of tune.
+    /// Number of semitones by which all parts are out of tune.
     pub tuning: f32,
 }
 
-/// Kinds of drums that sound differently.
+/// A kind of drum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drum {
-    /// Low.
+    /// A bass drum, low.
     Kick,
-    /// Broad.
+    /// A snare drum, with a broad spectrum.
     Snare,
-    /// High and short.
+    /// A hi-hat, high and short.
     Hat,
-    /// High and long.
+    /// A cymbal, high and long.
     Cymbal,
 }
 
-/// A beat on a drum.
+/// A stroke on a drum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
     /// Time of the stroke, in seconds.
     pub at: f32,
-    /// Which drum.
+    /// The drum that is struck.
     pub drum: Drum,
     /// Loudness, from 0 to about 1.
     pub loudness: f32,

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 pub struct RandomStream(ChaCha8Rng);
 
 impl RandomStream {
-    /// The stream for one `purpose` of one `work` at one `position` (epoch, version ...).
+    /// Creates the stream for one `purpose` of one `work` at one `position` (numbers such as epoch and version).
     pub fn new(seed: u64, purpose: &str, work: &str, position: &[u64]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
@@ -21,44 +21,44 @@ impl RandomStream {
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
-    /// 64 random bits.
+    /// Draws 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// A number from `low` to `high`, uniformly distributed.
+    /// Draws a number from `low` to `high`, uniformly distributed.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.0.random::<f32>()
     }
 
-    /// A number from `low` to `high` (both above 0) whose logarithm is uniformly distributed.
+    /// Draws a number from `low` to `high` (both above 0) whose logarithm is uniformly distributed.
     pub fn log_uniform(&mut self, low: f32, high: f32) -> f32 {
         self.uniform(low.ln(), high.ln()).exp()
     }
 
-    /// A normal number with mean 0 (Box and Muller 1958).
+    /// Draws a normally distributed number with mean 0 and this standard deviation (Box and Muller 1958).
     pub fn normal(&mut self, deviation: f32) -> f32 {
         let u: f32 = 1.0 - self.0.random::<f32>();
         let v: f32 = self.0.random();
         deviation * (-2.0 * u.max(1e-12).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
         self.0.random::<f32>() < p
     }
 
-    /// An integer from `low` to `high`, both included.
+    /// Draws an integer from `low` to `high`, both included.
     pub fn integer(&mut self, low: i32, high: i32) -> i32 {
         self.0.random_range(low..=high.max(low))
     }
 
-    /// One of `choices`, which must not be empty.
+    /// Draws one of `choices`, which must not be empty.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.random_range(0..choices.len())]
     }
 
-    /// One of `choices`, each with its weight.
+    /// Draws one of `choices`, which are pairs of a value and its weight.
     pub fn weighted<T: Copy>(&mut self, choices: &[(T, f32)]) -> T {
         let mut rest = self.uniform(0.0, choices.iter().map(|choice| choice.1).sum());
         for (value, weight) in choices {
@@ -70,7 +70,7 @@ impl RandomStream {
         choices[choices.len() - 1].0
     }
 
-    /// A random curve through `values`: piecewise linear between `knots` normal numbers, as a factor
+    /// Draws a random curve through `values`: piecewise linear between `knots` normal numbers, as a factor
     /// (the exponential of the curve).
     pub fn curve(&mut self, values: usize, knots: usize, deviation: f32, mean: f32) -> Vec<f32> {
         let heights: Vec<f32> = (0..knots.max(2)).map(|_| mean + self.normal(deviation)).collect();

@@ -1,4 +1,4 @@
-//! What determines a random version: its seed and position, and the ranges of the configuration.
+//! The inputs of the random choices of a version: its seed and position, and the ranges of the configuration.
 
 use bc_formats::config::PaintConfig;
 
@@ -7,13 +7,13 @@ use bc_formats::config::PaintConfig;
 pub struct VersionSeed {
     /// Seed of the run.
     pub seed: u64,
-    /// Versions of one epoch begin near a common point of the work.
+    /// Number of the epoch; versions of one epoch begin near a common point of the work.
     pub epoch: u64,
     /// Number of the version among those of its work and epoch.
     pub version: u64,
 }
 
-/// How far versions may differ, from the configuration's section `[paint]`.
+/// How far versions may differ from the source, as configured in section `[paint]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VariationRange {
     /// Smallest and largest transposition in semitones.
@@ -24,7 +24,7 @@ pub struct VariationRange {
     pub begin_s: f32,
     /// Maximum number of seconds by which a version begins before or after that point.
     pub spread_s: f32,
-    /// Factor on the probability that sections are left out, repeated or moved.
+    /// Factor on the probabilities that sections are left out, repeated or moved.
     pub edits: f32,
 }
 

@@ -1,54 +1,54 @@
-//! A work as notes: plain data.
+//! Works, as notes with metre and harmony.
 
 use crate::harmony::{self, Chord, GivenChord};
 pub use crate::notes::{Note, Parts};
 
-/// Tempo and bars of a setting.
+/// Tempo and metre of a setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metre {
-    /// Seconds of a beat.
+    /// Duration of a beat in seconds.
     pub beat_s: f32,
-    /// Beats of a bar.
+    /// Number of beats of a bar.
     pub bar: f32,
-    /// Whether a beat has three parts (jigs).
+    /// Whether a beat is divided into three, as in a jig.
     pub compound: bool,
 }
 
 /// One notation of a work. Beat 0 is a bar line; every note begins at or after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// The notes, each part sorted by beginning.
+    /// The notes; each part is sorted by beginning.
     pub parts: Parts,
-    /// Tempo and bars.
+    /// Tempo and metre.
     pub metre: Metre,
-    /// The bar line at which the last note ends.
+    /// Length in beats: the bar line at or after the end of the last note.
     pub beats: f32,
-    /// The bar line at or before the melody's first note (of any note where there is no melody).
+    /// Beat of the bar line at or before the melody's first note (or the first note of any part if there is no melody).
     pub entry: f32,
-    /// Beats of a harmonic window.
+    /// Length of a harmonic window in beats.
     pub window: f32,
-    /// Chord of every window as the notes give it; none if they are a melody alone.
+    /// Chord of every harmonic window; `None` if the setting is a melody alone.
     pub chords: Vec<Option<Chord>>,
-    /// How long each pitch class sounds in every window, the melody alone.
+    /// How long each pitch class sounds in the melody, for every harmonic window.
     pub melody_chroma: Vec<[f32; 12]>,
 }
 
-/// A work, of which versions are painted.
+/// A work of which versions can be painted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     /// Id of the work, unique in its source.
     pub id: String,
-    /// Title, empty if the source has none.
+    /// Title of the work; empty if the source has none.
     pub title: String,
     /// The work's notations, at least one.
     pub settings: Vec<Setting>,
 }
 
-/// Slower beats are halved: what is notated at 60 a minute is felt at 120.
+/// Maximum duration of a beat; longer beats are halved, because music notated at 60 beats a minute is felt at 120.
 const SLOWEST_BEAT_S: f32 = 0.8;
 
 impl Setting {
-    /// Finds bar lines and harmony. `None` if nothing can be painted: no note, or almost no length.
+    /// Creates a setting from notes: finds bar lines and harmony. `None` if there are no notes or they have almost no length.
     pub fn new(mut parts: Parts, mut metre: Metre, mut given: Vec<GivenChord>) -> Option<Self> {
         if metre.beat_s > SLOWEST_BEAT_S && !metre.compound {
             for_each_note(&mut parts, |note| (note.start, note.end) = (2.0 * note.start, 2.0 * note.end));
@@ -90,8 +90,8 @@ fn notes_of(parts: &Parts) -> impl Iterator<Item = &Note> {
     parts.melody.iter().chain(&parts.second_voice).chain(&parts.backing)
 }
 
-/// Where bars begin, in beats from 0 to `bar`: on a grid of quarters of a beat that most notes begin on,
-/// where long and low notes begin.
+/// Estimates where bars begin, as an offset in beats from 0 to `bar`: of the grid of quarter beats on which most notes begin, the
+/// position at which long and low notes begin.
 fn bar_phase(parts: &Parts, bar: f32) -> f32 {
     let (mut cosine, mut sine) = (0.0f64, 0.0f64);
     for note in notes_of(parts) {

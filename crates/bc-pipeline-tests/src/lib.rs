@@ -20,7 +20,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// A path inside the folder.
+    /// Returns a path inside the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -33,7 +33,7 @@ impl Scratch {
         path
     }
 
-    /// A stage that is to run here, for a test that adds to its environment or kills it.
+    /// Returns a stage that is to run here, for a test that adds to its environment or kills it.
     pub fn command(&self, stage: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(stage));
         command.args(arguments).current_dir(self.folder.path()).env_remove("SLURM_ARRAY_TASK_ID");
@@ -61,7 +61,7 @@ impl Scratch {
         error
     }
 
-    /// Names of all files below `folder` that look unfinished.
+    /// Returns the names of all files below `folder` that look unfinished.
     pub fn leftover_files(&self, folder: &str) -> Vec<PathBuf> {
         bc_testing::kills::leftover_files(&self.path(folder))
     }
@@ -71,12 +71,12 @@ fn all_output(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The stage's binary next to this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
+/// Returns the stage's binary next to this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
 fn binary(stage: &str) -> PathBuf {
     programs().join(stage)
 }
 
-/// The folder of the stages' binaries, for a test that runs them by a shell.
+/// Returns the folder of the stages' binaries, for a test that runs them by a shell.
 pub fn programs() -> PathBuf {
     static PROFILE: OnceLock<PathBuf> = OnceLock::new();
     PROFILE.get_or_init(build_stages).clone()

@@ -1,7 +1,7 @@
-//! PNG pictures that look the same on every machine.
+//! Draws PNG pictures that look the same on every machine.
 //!
-//! **In**: a path and a closure that draws with plotters. **Out**: a complete PNG file, or none. The font
-//! is part of the program, because clusters and containers have none.
+//! **In**: a path and a closure that draws with plotters. **Out**: a complete PNG file, or none on errors. The font is part of the
+//! program, because clusters and containers often have none.
 
 use std::path::Path;
 use std::sync::Once;
@@ -12,10 +12,10 @@ use plotters::prelude::*;
 
 pub use plotters;
 
-/// DejaVu Sans, ASCII only.
+/// The font DejaVu Sans, ASCII characters only.
 static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");
 
-/// The area that pictures are drawn on.
+/// The drawing area of a picture.
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Writes the PNG `path` of `size` (width, height) pixels; `draw` gets a white area. The font

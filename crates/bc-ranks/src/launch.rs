@@ -1,10 +1,10 @@
-//! Which launcher started this process, according to its environment.
+//! Finds out from the environment which launcher started this process.
 
 use anyhow::{Result, bail};
 
 use crate::Ranks;
 
-/// What the launcher's environment variables tell this process.
+/// The launch that the launcher's environment variables describe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub launcher: &'static str,
@@ -13,8 +13,8 @@ pub(crate) struct Launch {
     pub local: Option<usize>,
 }
 
-/// The launchers' variables: name, number of processes, what else must be set, and the number of this process on its
-/// machine.
+/// The launchers' environment variables: the launcher's name, the variable of the number of processes, another variable that must be
+/// set, and the variable of the number of this process on its machine.
 const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
     ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("mpiexec", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
@@ -23,7 +23,7 @@ const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
     ("torchrun", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"),
 ];
 
-/// The launch that the environment describes; `None` if this process is the only one.
+/// Returns the launch that the environment describes; `None` if this process is the only one.
 pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let found = LAUNCHERS.iter().find_map(|&(launcher, size, required, local)| {
         let size = variable(size)?.parse().ok()?;
@@ -38,8 +38,7 @@ pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch
 /// Joins the processes that a launcher started together. Returns a single rank if it started one, or if there is no launcher.
 ///
 /// # Errors
-/// Several processes that this build, or their launcher, cannot connect. They would all train the same run at
-/// the same time.
+/// There are several processes that this build or their launcher cannot connect. Unconnected, all of them would train the same run.
 pub fn start() -> Result<Ranks> {
     match launch(|name| std::env::var(name).ok()) {
         None => Ok(Ranks::alone()),
@@ -47,7 +46,7 @@ pub fn start() -> Result<Ranks> {
     }
 }
 
-/// Number of this process among those of its machine, from 0, where the launcher says it.
+/// Returns the number of this process among those of its machine, from 0; `None` if the launcher does not set it.
 pub fn local_rank() -> Option<usize> {
     launch(|name| std::env::var(name).ok())?.local
 }

@@ -1,19 +1,19 @@
 //! Communication between the processes of one training run (its *ranks*).
 //!
-//! **In**: the environment that a launcher (`srun`, `mpirun`) leaves each process, and buffers. **Out**: sums over
-//! ranks, the values of all ranks, and decisions that are the same in all ranks ([`Ranks`]). Training alone is the same
-//! code with one rank ([`Ranks::alone`]), which costs nothing and needs no MPI.
+//! **In**: the environment variables that a launcher (`srun`, `mpirun`) sets for each process, and buffers. **Out**: sums over
+//! ranks, the values of all ranks, and decisions that are the same in all ranks ([`Ranks`]). Training with one process is the
+//! same code with one rank ([`Ranks::alone`]), which costs nothing and needs no MPI.
 //!
 //! ```text
-//! Ranks       what training calls: sums, rows of all ranks, agreements, "rank 0 first"
-//!   Transport       what exchanges the bytes
-//!     SingleRank      one process
-//!     threads()     ranks that are threads of one process: tests need no MPI
-//!     Mpi           processes, by the cluster's own MPI (feature `mpi`)
+//! Ranks             the interface of training: sums, gathered values, checks that ranks agree, "rank 0 first"
+//!   Transport       exchanges bytes
+//!     SingleRank    a single process
+//!     threads()     ranks that are threads of one process, for tests without MPI
+//!     Mpi           processes connected by the cluster's MPI (feature `mpi`)
 //! ```
 //!
-//! GPUs exchange values in their memory by NCCL, which is not a [`Transport`]: it belongs to the device that holds the
-//! values (bc-cuda). Its id is sent to the ranks by [`Ranks::gather`]; small values and those on the host are exchanged as above.
+//! Values in the memory of GPUs are exchanged by NCCL, which is not a [`Transport`] but part of the device (bc-cuda). Its
+//! connection id is sent to the ranks by [`Ranks::gather`]; small values and values on the host are exchanged as above.
 
 mod launch;
 #[cfg(feature = "mpi")]
@@ -31,41 +31,41 @@ pub use threads::threads;
 /// Values that are summed over ranks.
 #[derive(Debug)]
 pub enum Values<'a> {
-    /// 32-bit, in memory.
+    /// 32-bit numbers in the host's memory.
     F32(&'a mut [f32]),
-    /// 64-bit, in memory.
+    /// 64-bit numbers in the host's memory.
     F64(&'a mut [f64]),
 }
 
 /// The transport of values between ranks. All ranks make the same calls in the same order; one channel is used by one
 /// thread at a time.
 pub trait Transport: Send + Sync {
-    /// Number of this rank, from 0.
+    /// Returns the number of this rank, from 0.
     fn rank(&self) -> usize;
 
-    /// Number of ranks.
+    /// Returns the number of ranks.
     fn size(&self) -> usize;
 
-    /// Replaces values by their sum over all ranks, the same in all of them. All have as many.
+    /// Replaces values by their sums over all ranks, which are the same in all ranks. All ranks must pass equally many values.
     ///
     /// # Errors
     /// A rank that has ended.
     fn sum(&self, values: Values<'_>) -> Result<()>;
 
-    /// The bytes of all ranks, one rank after the other; `lengths` holds their number for each rank.
+    /// Gathers the bytes of all ranks, one rank after the other; `lengths` holds the number of bytes of each rank.
     ///
     /// # Errors
     /// A rank that has ended; more bytes than the transport can count.
     fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>>;
 
-    /// A channel between the same ranks for another thread. With `in_order` its sums are added in the order of the
-    /// ranks and so have the same bits in every run; otherwise in the order that is fastest for the transport.
+    /// Opens a channel between the same ranks for another thread. With `in_order`, sums are added in the order of the ranks and so
+    /// have the same bits in every run; otherwise in the order that is fastest for the transport.
     ///
     /// # Errors
     /// A rank that has ended.
     fn channel(&self, in_order: bool) -> Result<Arc<dyn Transport>>;
 
-    /// Ends the other ranks too, if the transport can: this rank cannot continue, and they would wait for it for ever.
+    /// Ends the other ranks, if the transport can. Called if this rank cannot continue, because the others would wait for it for ever.
     fn abort(&self) {}
 }
 
@@ -80,42 +80,42 @@ impl std::fmt::Debug for Ranks {
 }
 
 impl Ranks {
-    /// A single rank.
+    /// Creates a single rank.
     pub fn alone() -> Self {
         Self(Arc::new(single::SingleRank))
     }
 
-    /// Ranks with this transport.
+    /// Creates ranks that are connected by this transport.
     pub fn of(transport: Arc<dyn Transport>) -> Self {
         Self(transport)
     }
 
-    /// Number of this rank, from 0.
+    /// Returns the number of this rank, from 0.
     pub fn rank(&self) -> usize {
         self.0.rank()
     }
 
-    /// Number of ranks.
+    /// Returns the number of ranks.
     pub fn size(&self) -> usize {
         self.0.size()
     }
 
-    /// Whether there is only one.
+    /// Returns whether there is only one rank.
     pub fn is_alone(&self) -> bool {
         self.size() == 1
     }
 
-    /// Whether this is rank 0, which alone writes, locks, draws and prints.
+    /// Returns whether this is rank 0, the only one that writes and locks files, draws and prints.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
     }
 
-    /// The name of this rank in messages.
+    /// Returns the name of this rank in messages.
     pub fn name(&self) -> String {
         name(self.rank(), self.size())
     }
 
-    /// See [`Transport::sum`].
+    /// Replaces values by their sums over all ranks; see [`Transport::sum`].
     ///
     /// # Errors
     /// A rank that has ended.
@@ -123,7 +123,7 @@ impl Ranks {
         self.0.sum(values)
     }
 
-    /// See [`Transport::channel`].
+    /// Opens a channel for another thread; see [`Transport::channel`].
     ///
     /// # Errors
     /// A rank that has ended.
@@ -131,12 +131,12 @@ impl Ranks {
         self.0.channel(in_order).map(Self)
     }
 
-    /// See [`Transport::abort`].
+    /// Ends the other ranks; see [`Transport::abort`].
     pub fn abort(&self) {
         self.0.abort();
     }
 
-    /// The values of all ranks, one rank after the other; `counts` says how many each has.
+    /// Gathers the values of all ranks, one rank after the other; `counts` holds the number of values of each rank.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -146,7 +146,7 @@ impl Ranks {
         Ok(values_of(&bytes))
     }
 
-    /// For each of `N` flags, whether it is set in any rank.
+    /// Returns for each of `N` flags whether it is set in any rank.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -155,7 +155,7 @@ impl Ranks {
         Ok(std::array::from_fn(|index| all.iter().skip(index).step_by(N).any(|flag| *flag != 0)))
     }
 
-    /// The texts of all ranks, in the order of the ranks.
+    /// Gathers the texts of all ranks, in the order of the ranks.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -192,7 +192,7 @@ impl Ranks {
     /// Runs `work`, which may leave a file for all ranks, in rank 0 first and then in the others.
     ///
     /// # Errors
-    /// Those of `work`; a rank that has ended.
+    /// The errors of `work`; a rank that has ended.
     pub fn first_then_others<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.is_first() {
             let done = work()?;
@@ -203,7 +203,7 @@ impl Ranks {
         work()
     }
 
-    /// Waits until every rank has called it.
+    /// Waits until every rank has called this method (a barrier).
     ///
     /// # Errors
     /// A rank that has ended.
@@ -221,7 +221,7 @@ fn name(rank: usize, size: usize) -> String {
     format!("rank {rank} of {size}")
 }
 
-/// Sums `parts` (of equal length) element by element, in their order and in 64 bits, into `output`.
+/// Writes the element-wise sums of `parts` (of equal length) to `output`; sums are added in the order of the parts and in 64 bits.
 fn add_in_order<T: Copy + Into<f64>>(parts: &[&[T]], round: impl Fn(f64) -> T, output: &mut [T]) {
     for (index, value) in output.iter_mut().enumerate() {
         *value = round(parts.iter().map(|part| part[index].into()).sum());

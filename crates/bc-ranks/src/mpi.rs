@@ -14,7 +14,7 @@ use mpi::topology::{Communicator, SimpleCommunicator};
 use crate::launch::Launch;
 use crate::{Ranks, Transport, Values, add_in_order};
 
-/// Up to this many values, each rank gathers those of all ranks and adds them itself: one exchange instead of two.
+/// Up to this many values, each rank gathers the values of all ranks and adds them itself, which takes one exchange instead of two.
 const MAX_GATHERED_VALUES: usize = 1 << 13;
 /// The memory of an empty slice.
 static EMPTY: [u8; 1] = [0];
@@ -43,7 +43,7 @@ pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
     Ok(Ranks(Arc::new(Mpi { world, size, rank, in_order: true, session })))
 }
 
-/// Leaves MPI with the last channel.
+/// An MPI session, which is finalised when the last channel is dropped.
 struct MpiSession {
     _universe: Universe,
 }
@@ -73,7 +73,7 @@ unsafe impl Send for Mpi {}
 unsafe impl Sync for Mpi {}
 
 impl Mpi {
-    /// Adds up one range of the values in each rank, in the order of the ranks, and sends the sums to all. Each rank
+    /// Sums values in the order of the ranks: each rank adds up one range of the values and sends the sums to all ranks. A rank
     /// sends and receives as much as in a ring all-reduce.
     fn sum_in_order<T>(&self, values: &mut [T], rounded: fn(f64) -> T) -> Result<()>
     where
@@ -122,7 +122,7 @@ impl Mpi {
         Ok(())
     }
 
-    /// A count as MPI takes it, in 32 bits.
+    /// Converts a count to MPI's 32 bits.
     fn number(&self, count: usize) -> Result<i32> {
         i32::try_from(count).with_context(|| format!("MPI cannot exchange {count} values at once"))
     }

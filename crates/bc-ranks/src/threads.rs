@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::{Ranks, Transport, Values, add_in_order, name, values_of};
 
-/// Ranks for `size` threads. A rank whose handles are all dropped has ended, and a rank that waits for it gets an error
+/// Creates ranks for `size` threads. A rank has ended when all its handles are dropped; a rank that waits for it then gets an error
 /// that names it.
 pub fn threads(size: usize) -> Vec<Ranks> {
     let group = Arc::new(Group { size, channels: Mutex::default(), ended: Mutex::default() });
@@ -22,7 +22,7 @@ pub fn threads(size: usize) -> Vec<Ranks> {
 /// All ranks and their channels.
 struct Group {
     size: usize,
-    /// In the order in which they were opened, which is the same in all ranks.
+    /// All channels, in the order in which they were opened, which is the same in all ranks.
     channels: Mutex<Vec<Arc<Rendezvous>>>,
     /// The first rank that has ended.
     ended: Mutex<Option<usize>>,
@@ -38,7 +38,7 @@ impl Group {
     }
 }
 
-/// Ends with the last handle of a rank's first channel: a thread that still waits in another one does not keep it alive.
+/// Marks a rank as ended when the last handle of its first channel is dropped, even if a thread still waits in another channel.
 struct RankGuard {
     rank: usize,
     group: Arc<Group>,
@@ -102,7 +102,7 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
 struct ThreadRank {
     rank: usize,
     group: Arc<Group>,
-    /// Channels that this rank has opened.
+    /// Number of channels that this rank has opened.
     opened: Arc<Mutex<usize>>,
     rendezvous: Arc<Rendezvous>,
     _guard: Option<RankGuard>,

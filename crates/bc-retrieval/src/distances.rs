@@ -1,4 +1,4 @@
-//! Distances between vectors, one block of queries at a time.
+//! Computes distances between vectors, one block of queries at a time.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,20 +9,20 @@ use crate::product::products;
 /// Maximum size of a block of distances in bytes.
 const MAX_BLOCK_BYTES: usize = 64 << 20;
 
-/// The distance of two vectors.
+/// The distance function of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Distance {
-    /// 1 - the dot product of the vectors scaled to length 1; from 0 to 2.
+    /// 1 - the cosine of the vectors, from 0 to 2.
     Cosine,
-    /// Length of the difference.
+    /// Euclidean length of the difference.
     Euclidean,
     /// The dot product, negated so that smaller is nearer.
     Dot,
 }
 
 impl Distance {
-    /// The name used in configurations and results.
+    /// Returns the name used in configurations and results.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ pub struct Vectors<'a> {
 }
 
 impl Vectors<'_> {
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.vectors.len().checked_div(self.dim).unwrap_or(0)
@@ -61,7 +61,7 @@ impl Vectors<'_> {
     }
 }
 
-/// Vectors prepared for one distance: the matrix product does the rest.
+/// Vectors that are preprocessed for one distance function, so that a matrix product gives the distances.
 pub(crate) struct Prepared {
     vectors: Vec<f32>,
     /// Squared lengths; empty unless the distance is Euclidean.
@@ -71,8 +71,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares vectors. `centre` is subtracted for the Euclidean distance, which only reduces cancellation; queries and
-    /// candidates must share it.
+    /// Prepares vectors. For the Euclidean distance, `centre` is subtracted to reduce cancellation; it must be the same for queries
+    /// and candidates.
     pub(crate) fn new(rows: &Vectors<'_>, distance: Distance, centre: &[f32]) -> Self {
         let dim = rows.dim;
         let mut vectors = rows.vectors.to_vec();
@@ -107,7 +107,7 @@ impl Prepared {
     }
 }
 
-/// Mean row of the candidates.
+/// Computes the mean row of the candidates.
 pub(crate) fn centre(candidates: &Vectors<'_>) -> Vec<f32> {
     let mut sum = vec![0f64; candidates.dim];
     for row in candidates.vectors.chunks_exact(candidates.dim) {
@@ -117,7 +117,7 @@ pub(crate) fn centre(candidates: &Vectors<'_>) -> Vec<f32> {
     sum.into_iter().map(|s| (s / rows) as f32).collect()
 }
 
-/// The cosine of two vectors of one length; 0 with a vector of zeros.
+/// Computes the cosine of two vectors with the same number of values; 0 if one of them is all zeros.
 #[must_use]
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let product: f64 = a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
@@ -144,8 +144,8 @@ pub(crate) fn by_query<T: Send>(
     answers
 }
 
-/// Calls `each(first query, distances: queries of the block x candidates)`, one block after the other, so that
-/// memory stays bounded whatever the number of queries.
+/// Calls `each(first query, distances)` for one block of queries after the other, where the distances are queries of the block x
+/// candidates. Memory does not grow with the number of queries.
 pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl FnMut(usize, &mut [f32])) {
     let (count, width) = (queries.rows(), candidates.rows());
     let block_rows = (MAX_BLOCK_BYTES / 4 / width.max(1)).clamp(16, 1024).min(count.max(1));

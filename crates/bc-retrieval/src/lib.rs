@@ -1,11 +1,11 @@
-//! Exact search and the field's retrieval metrics over embeddings.
+//! Exact nearest-neighbour search and the usual retrieval metrics over embeddings.
 //!
 //! In: vectors (row-major, versions x dimensions) or a matrix of distances, a clique number for each
 //! version, and a [`Policy`]. Out: [`Metrics`], or one [`QueryResult`] per query; and the nearest candidates of a query.
 //!
-//! The codebases of the field differ in their evaluation rules, so the rules are data: see
-//! [`Policy::named`]. Distances are computed block by block, never as a whole matrix, and the
-//! ranks of the relevant candidates are counted, without sorting a row.
+//! Published codebases differ in their evaluation rules, so the rules are an argument: see [`Policy::named`]. Distances
+//! are computed block by block, never as a whole matrix, and the ranks of the relevant candidates are found by counting
+//! nearer ones, without sorting a row.
 //!
 //! ```
 //! use bc_retrieval::{Policy, Vectors, evaluate};
@@ -42,7 +42,7 @@ pub enum Error {
     /// Lengths that do not match.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
-        /// Which length.
+        /// The name of the length that does not match.
         what: &'static str,
         /// The length that fits the other inputs.
         expected: usize,
@@ -55,15 +55,15 @@ pub enum Error {
         /// 0-based row.
         row: usize,
     },
-    /// No query has a relevant candidate.
+    /// There is no query with a relevant candidate.
     #[error("no version has another version of its clique among the candidates, so nothing can be measured")]
     NothingToMeasure,
-    /// A query without a match under a policy that does not allow it.
+    /// A query without a relevant candidate under a policy that does not allow it.
     #[error(
         "query {query} has no other version of its clique, which this policy refuses; leave such versions out or use another policy"
     )]
     Unmatched {
-        /// 0-based query.
+        /// 0-based number of the query.
         query: usize,
     },
     /// A policy whose name is unknown.
@@ -76,7 +76,7 @@ pub enum Error {
     },
 }
 
-/// The metrics of all versions against all others.
+/// Computes the metrics of all versions against all others.
 ///
 /// `cliques` holds one number for each row of `vectors`.
 ///

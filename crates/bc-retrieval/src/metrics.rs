@@ -1,4 +1,4 @@
-//! Metrics over queries, their intervals, and the values of a random order.
+//! Metrics over queries, their confidence intervals, and their expected values for a random order.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Policy, QueryResult, Unmatched};
 
-/// The field's figures, means over queries.
+/// The usual retrieval metrics, each a mean over queries.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Queries in the figures.
+    /// Number of queries that count.
     pub queries: usize,
-    /// Mean average precision; NaN under a policy that defines it so.
+    /// Mean average precision; NaN if a query has no match and the policy is [`Unmatched::NotANumber`](crate::Unmatched).
     #[serde(rename = "mAP")]
     pub map: f64,
     /// Mean rank of the first relevant candidate.
@@ -29,49 +29,49 @@ pub struct Metrics {
     /// Share of queries with a relevant candidate among the first ten.
     #[serde(rename = "hit@10")]
     pub hit_at_10: f64,
-    /// Relevant candidates among the first ten / 10.
+    /// Precision at 10: the number of relevant candidates among the first ten, divided by 10.
     #[serde(rename = "P@10")]
     pub p_at_10: f64,
-    /// 100 x the share of the candidates that are not relevant above a relevant one.
+    /// Normalised average rank, in per cent: the share of the irrelevant candidates that rank above a relevant one.
     #[serde(rename = "NAR")]
     pub nar: f64,
 }
 
-/// Number of figures per query.
-const FIGURES: usize = 7;
+/// Number of metrics.
+const METRICS: usize = 7;
 
-/// One query's value of each figure, in the order of [`Metrics::NAMES`]; `None` where it does not count in the mean.
-type Figures = [Option<f64>; FIGURES];
+/// One query's value of each metric, in the order of [`Metrics::NAMES`]; `None` where it does not count in the mean.
+type QueryMetrics = [Option<f64>; METRICS];
 
 impl Metrics {
-    /// Names of the figures, in order of [`Self::values`].
-    pub const NAMES: [&str; FIGURES] = ["mAP", "MR1", "MRR", "hit@1", "hit@10", "P@10", "NAR"];
+    /// Names of the metrics, in the order of [`Self::values`].
+    pub const NAMES: [&str; METRICS] = ["mAP", "MR1", "MRR", "hit@1", "hit@10", "P@10", "NAR"];
 
-    /// The figures of these queries.
+    /// Computes the metrics of these queries.
     ///
     /// # Errors
     /// When no query has a match, or one has none and the policy refuses that.
     pub fn from_results(results: &[QueryResult], policy: &Policy) -> Result<Self, Error> {
-        let figures_by_query = figures_by_query(results, policy)?;
+        let metrics_by_query = metrics_by_query(results, policy)?;
         let mut sums = Sums::default();
-        figures_by_query.iter().for_each(|(_, figures)| sums.add(figures));
-        Ok(Self::from_values(figures_by_query.len(), sums.means()))
+        metrics_by_query.iter().for_each(|(_, metrics)| sums.add(metrics));
+        Ok(Self::from_values(metrics_by_query.len(), sums.means()))
     }
 
-    /// The figures in order of [`Self::NAMES`].
+    /// Returns the metrics in the order of [`Self::NAMES`].
     #[must_use]
-    pub fn values(&self) -> [f64; FIGURES] {
+    pub fn values(&self) -> [f64; METRICS] {
         [self.map, self.mr1, self.mrr, self.hit_at_1, self.hit_at_10, self.p_at_10, self.nar]
     }
 
-    fn from_values(queries: usize, values: [f64; FIGURES]) -> Self {
+    fn from_values(queries: usize, values: [f64; METRICS]) -> Self {
         let [map, mr1, mrr, hit_at_1, hit_at_10, p_at_10, nar] = values;
         Self { queries, map, mr1, mrr, hit_at_1, hit_at_10, p_at_10, nar }
     }
 }
 
-/// Each query's figures, with its row; queries that the policy leaves out are absent.
-fn figures_by_query(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Figures)>, Error> {
+/// Computes each query's metrics; returns them with the query's row. Queries that the policy leaves out are absent.
+fn metrics_by_query(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, QueryMetrics)>, Error> {
     if results.iter().all(|result| result.ranks.is_empty()) {
         return Err(Error::NothingToMeasure);
     }
@@ -81,15 +81,15 @@ fn figures_by_query(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usi
             all.push((result.query, matched(result, policy)));
         } else if policy.unmatched == Unmatched::Refused {
             return Err(Error::Unmatched { query: result.query });
-        } else if let Some(figures) = unmatched(policy) {
-            all.push((result.query, figures));
+        } else if let Some(metrics) = unmatched(policy) {
+            all.push((result.query, metrics));
         }
     }
     Ok(all)
 }
 
-/// The values of a query without a match; `None` if it does not count as a query.
-fn unmatched(policy: &Policy) -> Option<Figures> {
+/// Returns the values of a query without a match; `None` if it does not count as a query.
+fn unmatched(policy: &Policy) -> Option<QueryMetrics> {
     let zero = Some(0.0);
     match policy.unmatched {
         Unmatched::LeftOut | Unmatched::Refused => None,
@@ -99,7 +99,7 @@ fn unmatched(policy: &Policy) -> Option<Figures> {
     }
 }
 
-fn matched(result: &QueryResult, policy: &Policy) -> Figures {
+fn matched(result: &QueryResult, policy: &Policy) -> QueryMetrics {
     let first = f64::from(result.ranks[0]);
     let in_ten = result.ranks.iter().filter(|rank| **rank <= 10).count();
     let others = f64::from(result.candidates) - result.ranks.len() as f64;
@@ -120,64 +120,64 @@ fn matched(result: &QueryResult, policy: &Policy) -> Figures {
     ]
 }
 
-/// Sums of figures over queries, and the number of queries in each sum.
+/// Sums of metrics over queries, and the number of queries in each sum.
 #[derive(Clone, Copy, Default)]
 struct Sums {
-    values: [f64; FIGURES],
-    counts: [u32; FIGURES],
+    values: [f64; METRICS],
+    counts: [u32; METRICS],
 }
 
 impl Sums {
-    fn add(&mut self, figures: &Figures) {
-        for (i, value) in figures.iter().enumerate() {
+    fn add(&mut self, metrics: &QueryMetrics) {
+        for (i, value) in metrics.iter().enumerate() {
             self.values[i] += value.unwrap_or(0.0);
             self.counts[i] += u32::from(value.is_some());
         }
     }
 
     fn join(&mut self, other: &Self) {
-        for i in 0..FIGURES {
+        for i in 0..METRICS {
             self.values[i] += other.values[i];
             self.counts[i] += other.counts[i];
         }
     }
 
-    fn means(&self) -> [f64; FIGURES] {
+    fn means(&self) -> [f64; METRICS] {
         std::array::from_fn(|i| self.values[i] / f64::from(self.counts[i]))
     }
 }
 
-/// Bounds that contain 95 % of the resampled means.
+/// A 95 % bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// 2.5th percentile.
+    /// 2.5th percentile of the resampled means.
     pub low: f64,
-    /// 97.5th percentile.
+    /// 97.5th percentile of the resampled means.
     pub high: f64,
 }
 
-/// Bootstrap intervals of the figures, in order of [`Metrics::NAMES`]: `samples` times, as many cliques as there are are drawn
-/// with replacement, each with all of its queries, because the queries of a clique share their candidates and rise
-/// and fall together (the cluster bootstrap: Davison & Hinkley 1997, section 3.8; percentile method, Efron 1979).
-/// `cliques` holds a number for each row of the queries. They are reproducible with the seed.
+/// Computes bootstrap intervals of the metrics, in the order of [`Metrics::NAMES`]. In each of `samples` rounds, as many cliques
+/// as there are are drawn with replacement, each with all of its queries, because the results of queries of one clique are
+/// correlated (the cluster bootstrap: Davison & Hinkley 1997, section 3.8; percentile method, Efron 1979). `cliques` holds the
+/// clique number of each row of the queries. The same `seed` gives the same intervals.
 ///
 /// # Errors
-/// As [`Metrics::from_results`]; a query beyond the rows of `cliques`.
+/// The errors of [`Metrics::from_results`]; a query beyond the rows of `cliques`.
 pub fn intervals(
     results: &[QueryResult],
     cliques: &[u32],
     policy: &Policy,
     samples: u32,
     seed: u64,
-) -> Result<[Interval; FIGURES], Error> {
+) -> Result<[Interval; METRICS], Error> {
     let mut by_clique: BTreeMap<u32, Sums> = BTreeMap::new();
-    for (query, figures) in figures_by_query(results, policy)? {
+    for (query, metrics) in metrics_by_query(results, policy)? {
         let (expected, found) = (query + 1, cliques.len());
         let clique = cliques.get(query).ok_or(Error::Shape { what: "clique numbers", expected, found })?;
-        by_clique.entry(*clique).or_default().add(&figures);
+        by_clique.entry(*clique).or_default().add(&metrics);
     }
     let by_clique: Vec<Sums> = by_clique.into_values().collect();
-    let drawn: Vec<[f64; FIGURES]> = (0..samples.max(1))
+    let drawn: Vec<[f64; METRICS]> = (0..samples.max(1))
         .into_par_iter()
         .map(|sample| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -212,15 +212,16 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// The expected figures under the same rules as the measured ones. With r relevant ones among the n candidates that have no fixed rank and
-    /// a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1), hit@1 r/n. Queries without a match count as
-    /// the policy says. Under [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
+    /// Computes the expected metrics under the same rules as the measured ones. With r relevant ones among the n
+    /// candidates that have no fixed rank and a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1),
+    /// hit@1 r/n. Queries without a match count as the policy says. Under
+    /// [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
     #[must_use]
     pub fn of(results: &[QueryResult], policy: &Policy) -> Self {
         let mut sums = Sums::default();
         let mut harmonic = (0u32, 0.0);
         for result in results {
-            let figures = if result.ranks.is_empty() {
+            let metrics = if result.ranks.is_empty() {
                 unmatched(policy)
             } else {
                 let n = result.candidates - result.always_last;
@@ -233,8 +234,8 @@ impl Chance {
                 let precision = a + (1.0 - a) * harmonic.1 / n;
                 Some([Some(precision), Some(first), None, Some(r / n), None, None, None])
             };
-            if let Some(figures) = figures {
-                sums.add(&figures);
+            if let Some(metrics) = metrics {
+                sums.add(&metrics);
             }
         }
         let [map, mr1, _, hit_at_1, ..] = sums.means();

@@ -1,4 +1,4 @@
-//! The rules of evaluation, as data.
+//! The evaluation rules of published codebases.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use crate::{Distance, Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnEntry {
-    /// Left out by its identity.
+    /// The candidate with the query's identity is left out.
     LeftOut,
-    /// Whatever ranks first is dropped, taken to be the query.
+    /// The candidate that ranks first is assumed to be the query and left out.
     NearestDropped,
-    /// Ranked last and counted as a candidate that is not relevant.
+    /// The query's own entry is ranked last and counted as an irrelevant candidate.
     Last,
 }
 
@@ -20,28 +20,28 @@ pub enum OwnEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
-    /// Not a query.
+    /// It is not counted as a query.
     LeftOut,
-    /// An error.
+    /// It is an error.
     Refused,
-    /// Average precision 0, first rank 0.
+    /// Its average precision is 0 and its first rank 0.
     Zero,
-    /// Average precision NaN (and therefore mAP NaN), first rank 0.
+    /// Its average precision is NaN (and therefore mAP is NaN) and its first rank 0.
     NotANumber,
-    /// Not in mAP, but with first rank 1 in MR1.
+    /// It is not counted in mAP, but has first rank 1 in MR1.
     RankOne,
 }
 
-/// The rules by which a figure was computed. Ties always go to the candidate that comes first.
+/// The rules by which metrics are computed. Equal distances are always ranked in the order of the candidates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// The distance of two vectors.
+    /// The distance function of two vectors.
     pub distance: Distance,
     /// How the query's own entry is treated.
     pub own_entry: OwnEntry,
     /// How queries without a match are treated.
     pub unmatched: Unmatched,
-    /// Rank of the nearest candidate in MR1: 1, or 0.
+    /// The rank that MR1 assigns to the nearest candidate: 1, or 0 in codebases that count from 0.
     pub first_rank: u32,
 }
 
@@ -61,7 +61,7 @@ impl Policy {
     pub const NAMES: [&str; 7] =
         ["default", "orfium", "clews", "coverhunter", "cqtnet", "re-move", "discogs-vinet"];
 
-    /// The policy of a codebase.
+    /// Returns the policy of a codebase.
     ///
     /// CoverHunter uses the minimum distance over a track's chunks; with one vector per track that
     /// is the distance itself.
@@ -93,7 +93,7 @@ impl Policy {
         })
     }
 
-    /// One sentence that states the rules.
+    /// Describes the rules in one sentence.
     #[must_use]
     pub fn statement(&self) -> String {
         let own = match self.own_entry {

@@ -1,4 +1,4 @@
-//! Dot products of many rows at once, by the crate `gemm`.
+//! Computes the dot products of many rows at once, with the crate `gemm`.
 
 #![allow(unsafe_code, reason = "gemm takes pointers and strides")]
 

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use crate::distances::{Prepared, by_query, centre};
 use crate::{Error, OwnEntry, Policy, Vectors};
 
-/// With more relevant candidates than this, one pass with a search per distance is faster than one pass per candidate.
+/// Up to this many relevant candidates, one pass over the row per candidate is faster than one pass with a binary search per
+/// distance.
 const MAX_PASSES: usize = 16;
 
 /// The result of one query.
@@ -15,14 +16,15 @@ pub struct QueryResult {
     pub query: usize,
     /// Ranks of the query's relevant candidates, ascending, from 1; empty when it has none.
     pub ranks: Vec<u32>,
-    /// Candidates that took part.
+    /// Number of candidates that were ranked.
     pub candidates: u32,
     /// Number of candidates that rank last whatever the distances: the query itself under [`OwnEntry::Last`].
     pub always_last: u32,
 }
 
 impl QueryResult {
-    /// Mean over the relevant candidates of (relevant ones at or above their rank) / rank.
+    /// Computes the average precision: the mean over the relevant candidates of the number of relevant ones up to their rank,
+    /// divided by the rank.
     #[must_use]
     pub fn average_precision(&self) -> f64 {
         let precisions =
@@ -31,7 +33,7 @@ impl QueryResult {
     }
 }
 
-/// A set of versions: their vectors with cliques and identities.
+/// The vectors of a set of versions, with their cliques and identities.
 #[derive(Debug, Clone, Copy)]
 pub struct Labelled<'a> {
     /// The vectors, one row per version.
@@ -147,7 +149,7 @@ impl<'a> Relevance<'a> {
     }
 }
 
-/// Ranks from 1, ascending, of the `relevant` columns; ties go to the column that comes first.
+/// Computes the ranks of the `relevant` columns, from 1 and ascending; ties go to the column that comes first.
 fn ranks_of(row: &[f32], relevant: &[usize]) -> Vec<u32> {
     if relevant.len() > MAX_PASSES {
         return ranks_of_many(row, relevant);
@@ -169,7 +171,7 @@ fn count(row: &[f32], nearer: impl Fn(f32) -> bool) -> u32 {
     row.iter().fold(0u32, |sum, x| sum.wrapping_add(u32::from(nearer(*x))))
 }
 
-/// As [`ranks_of`], in one pass over the row.
+/// Computes the same as [`ranks_of`] in one pass over the row, which is faster for many relevant columns.
 fn ranks_of_many(row: &[f32], relevant: &[usize]) -> Vec<u32> {
     let mut keys: Vec<(f32, usize)> = relevant.iter().map(|column| (row[*column], *column)).collect();
     keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

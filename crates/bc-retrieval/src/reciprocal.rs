@@ -1,4 +1,4 @@
-//! Re-ranking of distances by mutual neighbours.
+//! Re-ranks distances by mutual neighbours.
 //!
 //! k-reciprocal encoding (Zhong et al. 2017, "Re-ranking person re-identification with k-reciprocal encoding", sections 3.2 to
 //! 3.5): two recordings are near where their sets of mutual neighbours overlap. It needs no labels, only the collection that is
@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-/// How distances are re-ranked.
+/// Settings of the re-ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reciprocal {
     /// Number of neighbours among which mutual ones are searched for (k1).
@@ -81,7 +81,7 @@ fn to_unit_range(distances: &mut [f32], width: usize) {
     (0..width).for_each(|own| distances[own * width + own] = 0.0);
 }
 
-/// The recording itself and its `count` nearest others, nearest first, ties by number.
+/// Returns the recording itself and its `count` nearest others, nearest first, ties by number.
 fn nearest(own: usize, row: &[f32], count: usize) -> Vec<u32> {
     let mut others: Vec<u32> = (0..row.len() as u32).filter(|other| *other as usize != own).collect();
     let by = |a: &u32, b: &u32| row[*a as usize].total_cmp(&row[*b as usize]).then(a.cmp(b));
@@ -94,8 +94,8 @@ fn nearest(own: usize, row: &[f32], count: usize) -> Vec<u32> {
     others
 }
 
-/// The mutual neighbours of `own`, ascending, including itself: those of its first `count` neighbours that have `own` among
-/// their first `count`.
+/// Returns the mutual neighbours of `own`, ascending, including itself: those of its first `count` neighbours that
+/// have `own` among their first `count`.
 fn mutual(own: usize, ranked: &[Vec<u32>], count: usize) -> Vec<u32> {
     let first = |recording: usize| ranked[recording].iter().take(count + 1);
     let mut found: Vec<u32> = first(own)
@@ -106,8 +106,8 @@ fn mutual(own: usize, ranked: &[Vec<u32>], count: usize) -> Vec<u32> {
     found
 }
 
-/// The encoding of `own`: its mutual neighbours, joined by the sets of those mutual neighbours whose own sets overlap with it by
-/// more than two thirds. The weights are exp(-distance), scaled to a sum of 1.
+/// Computes the encoding of `own`: its mutual neighbours, joined by the sets of those mutual neighbours whose own
+/// sets overlap with it by more than two thirds. The weights are exp(-distance), scaled to a sum of 1.
 fn encoding(own: usize, row: &[f32], ranked: &[Vec<u32>], count: usize) -> Encoding {
     let set = mutual(own, ranked, count);
     let mut wider = set.clone();
@@ -127,7 +127,7 @@ fn encoding(own: usize, row: &[f32], ranked: &[Vec<u32>], count: usize) -> Encod
     weighted
 }
 
-/// The mean of several encodings.
+/// Computes the mean of several encodings.
 fn mean<'a>(recordings: impl ExactSizeIterator<Item = &'a u32>, encodings: &[Encoding]) -> Encoding {
     let share = 1.0 / recordings.len() as f32;
     let mut sums = std::collections::BTreeMap::<u32, f32>::new();

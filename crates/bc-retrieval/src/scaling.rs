@@ -1,4 +1,4 @@
-//! Distances scaled by their neighbourhoods.
+//! Scales distances by how near the neighbours of both recordings are.
 //!
 //! Some recordings are near to everything ("hubs"), others to nothing. Cross-domain similarity local scaling (Conneau et al.
 //! 2018, "Word translation without parallel data", section 2.3) judges a distance by how near the nearest others of both are;

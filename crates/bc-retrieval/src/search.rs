@@ -1,4 +1,4 @@
-//! The nearest candidates of a query, and the nearest ones of every group.
+//! Finds the nearest candidates of a query, and the nearest ones of every group of candidates.
 
 use std::cmp::Ordering;
 
@@ -15,7 +15,7 @@ pub struct Neighbour {
     pub distance: f32,
 }
 
-/// The pair of a query and a candidate of one group that are nearest to each other.
+/// The nearest pair of a query and a candidate of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closest {
     /// Row of the query.
@@ -26,7 +26,7 @@ pub struct Closest {
     pub distance: f32,
 }
 
-/// Queries and candidates prepared for products; `None` if there are no queries or no candidates.
+/// Prepares queries and candidates for matrix products; returns `None` if there are no queries or no candidates.
 fn prepared(
     queries: &Vectors<'_>,
     candidates: &Vectors<'_>,
@@ -45,7 +45,7 @@ fn prepared(
     Ok(Some((Prepared::new(queries, distance, &centre), Prepared::new(candidates, distance, &centre))))
 }
 
-/// The `k` nearest candidates of every query, nearest first, ties in order of the rows.
+/// Finds the `k` nearest candidates of every query, nearest first, ties in order of the rows.
 ///
 /// # Errors
 /// When the dimensions differ or a value is not finite.
@@ -61,9 +61,9 @@ pub fn nearest(
     Ok(by_query(&left, &right, |_, row| nearest_of_row(row, k)))
 }
 
-/// The nearest pair of a query and a candidate for every group of candidates, for example the best windows of each version.
-/// `groups` holds the group of each candidate, below `count`. Ties go to the query and the row that come first.
-/// Memory: one entry per group and a block of distances, whatever the number of queries.
+/// Finds the nearest pair of a query and a candidate for every group of candidates, for example the best windows of
+/// each version. `groups` holds the group of each candidate, below `count`. Ties go to the query and the row that
+/// come first. Memory: one entry per group and a block of distances, whatever the number of queries.
 ///
 /// # Errors
 /// When the lengths or dimensions differ or a value is not finite.
@@ -121,13 +121,13 @@ impl PartialOrd for Neighbour {
 }
 
 impl Ord for Neighbour {
-    /// Nearer ones first, ties in order of the rows.
+    /// Orders by distance, ties by row.
     fn cmp(&self, other: &Self) -> Ordering {
         self.distance.total_cmp(&other.distance).then(self.row.cmp(&other.row))
     }
 }
 
-/// The `k` nearest candidates of a row of distances; memory does not grow with the row.
+/// Finds the `k` nearest candidates of a row of distances; memory does not grow with the row.
 fn nearest_of_row(row: &[f32], k: usize) -> Vec<Neighbour> {
     let mut nearest = Smallest::new(k);
     for (row, distance) in row.iter().enumerate() {

@@ -10,23 +10,23 @@ use rayon::prelude::*;
 use crate::distances::{Distance, Prepared};
 use crate::{Error, Vectors};
 
-/// Windows of recordings, one row each; the rows of recording `i` are `offsets[i]..offsets[i + 1]`.
+/// The windows of several recordings, one row per window; the rows of recording `i` are `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSets<'a> {
     /// The vectors of all windows, recording after recording.
     pub vectors: Vectors<'a>,
-    /// The first row of each recording and the end of the last one: ascending, from 0 to the number of rows; none is empty.
+    /// The first row of each recording, and the number of rows. Each recording has at least one row.
     pub offsets: &'a [usize],
 }
 
 impl WindowSets<'_> {
-    /// Number of recordings.
+    /// Returns the number of recordings.
     #[must_use]
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// Whether there is no recording.
+    /// Returns whether there is no recording.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -82,18 +82,18 @@ impl<'a> WindowSearch<'a> {
         })
     }
 
-    /// This search with other sides; [`Sides::Both`] is the default.
+    /// Sets the recordings whose windows must be found in the other one; [`Sides::Both`] is the default.
     #[must_use]
     pub fn sides(self, sides: Sides) -> Self {
         Self { sides, ..self }
     }
 
-    /// Number of queries.
+    /// Returns the number of queries.
     fn queries(&self) -> usize {
         self.tempi.first().map_or(0, |(set, _)| set.len())
     }
 
-    /// Number of candidates.
+    /// Returns the number of candidates.
     fn candidates(&self) -> usize {
         self.candidates.0.len()
     }
@@ -122,7 +122,7 @@ impl<'a> WindowSearch<'a> {
         }
     }
 
-    /// All distances, queries x candidates, row-major.
+    /// Computes all distances, queries x candidates, row-major.
     #[must_use]
     pub fn matrix(&self) -> Vec<f32> {
         let width = self.candidates();
@@ -145,10 +145,11 @@ pub enum Sides {
     Second,
 }
 
-/// The Chamfer similarity of two recordings from the cosines of their windows: the mean over the first recording's windows (rows)
-/// of the best cosine among the second's (columns), the mean over the columns of the best among the rows, or the mean of both.
-/// `cosines` has rows of `width` numbers, of which the columns `span` are the second recording's. `best_of_rows` is scratch
-/// space of one number per row. There must be at least one row and one column.
+/// Computes the Chamfer similarity of two recordings from the cosines of their windows: the mean over the first
+/// recording's windows (rows) of the best cosine among the second's (columns), the mean over the columns of the
+/// best among the rows, or the mean of both. `cosines` has rows of `width` numbers, of which the columns `span` are
+/// the second recording's. `best_of_rows` is scratch space of one number per row. There must be at least one row
+/// and one column.
 #[must_use]
 pub fn chamfer(
     cosines: &[f32],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 const SCHEME: &str = "s3://";
 
-/// Whether a path names an object, or a prefix of objects.
+/// Returns whether a path names an object, or a prefix of objects.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
 }
@@ -21,7 +21,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address that a path names; `None` for a path of the file system.
+    /// Parses the address that a path names; `None` for a path of the file system.
     ///
     /// # Errors
     /// The path names no bucket.

@@ -1,14 +1,14 @@
-//! Audio in files, or in objects of an S3-like store.
+//! Reads audio from files, or from objects of an S3-like store.
 //!
 //! **In**: a path of the file system, or `s3://bucket/key`. **Out**: the objects below a prefix ([`list`]), size and
 //! modification time ([`about`]), and a file that can be opened ([`local`]): the file itself, or a temporary copy of the
-//! object, which is removed after use. Decoders, which seek in a file, therefore need not know about stores; memory stays
+//! object, which is removed after use. Decoders, which seek in a file, therefore do not have to know about stores; memory is
 //! bounded, and the disk holds one object per thread.
 //!
 //! Objects need the feature `s3` (`cargo build --release --features s3`), so that builds without it stay small. Requests are
-//! signed and lists are parsed by `rusty-s3` and sent by `ureq`: both block, as everything around them does, and neither
-//! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::retry`] knows: a store that
-//! is busy or unreachable may pass, a missing object is a lasting error.
+//! signed and lists are parsed by `rusty-s3`, and requests are sent by `ureq`: both are blocking, like the code around them, and
+//! need no asynchronous runtime. Errors are [`io::Error`]s that [`bc_formats::retry`] classifies: a busy or unreachable store is a
+//! temporary error, a missing object a permanent one.
 //!
 //! The usual environment variables name the store: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
 //! (without them requests are not signed), `AWS_REGION` or `AWS_DEFAULT_REGION` (`us-east-1`), and `AWS_ENDPOINT_URL` for
@@ -35,7 +35,7 @@ pub struct About {
 }
 
 impl About {
-    /// The metadata in the form in which feature files hold it.
+    /// Returns the metadata in the form in which feature files hold it.
     pub fn source(self) -> Source {
         Source { bytes: Some(self.bytes), modified_ns: Some(self.modified_ns) }
     }
@@ -51,7 +51,7 @@ pub enum Local {
 }
 
 impl Local {
-    /// Path of the file or the copy.
+    /// Returns the path of the file or the copy.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -59,7 +59,8 @@ impl Local {
         }
     }
 
-    /// For a copy, which can no longer change, the metadata of the object; for a file `None`, since its metadata must be read again.
+    /// Returns the metadata of the object that this is a copy of, which cannot change any more. `None` for a file, whose metadata
+    /// must be read again.
     pub fn copied(&self) -> Option<About> {
         match self {
             Self::File(_) => None,
@@ -68,7 +69,8 @@ impl Local {
     }
 }
 
-/// Size and modification time. For an object this costs a request; [`list`] gives the same for all objects of a prefix.
+/// Returns the size and modification time. For an object this costs a request; [`list`] gives the same for all
+/// objects of a prefix.
 ///
 /// # Errors
 /// It does not exist, or the disk or the store does not answer.
@@ -83,7 +85,7 @@ pub fn about(path: &Path) -> io::Result<About> {
     }
 }
 
-/// The metadata of a file or an object, in the form in which feature files hold it.
+/// Returns the metadata of a file or an object, in the form in which feature files hold it.
 ///
 /// # Errors
 /// The errors of [`about`].
@@ -102,7 +104,7 @@ pub fn local(path: &Path) -> io::Result<Local> {
     }
 }
 
-/// All objects below `folder` (`s3://bucket/prefix`), sorted by name; names are relative to the folder.
+/// Lists all objects below `folder` (`s3://bucket/prefix`), sorted by name; names are relative to the folder.
 ///
 /// # Errors
 /// No store answers, the bucket does not exist, or the path is not one of an object store.

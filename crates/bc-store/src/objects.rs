@@ -13,9 +13,9 @@ use ureq::{Agent, Body};
 
 use super::{About, Address};
 
-/// How long a signature stays valid.
+/// Time for which a signature is valid.
 const SIGNATURE_LIFETIME: Duration = Duration::from_secs(300);
-/// How long a store may send nothing.
+/// Maximum time without data from a store.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 static AGENT: LazyLock<Agent> = LazyLock::new(|| {
@@ -55,8 +55,8 @@ pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     Ok((copy.into_temp_path(), about))
 }
 
-/// Copies everything. If the store breaks off, the error says to try again soon; a failed write to the disk is a different
-/// error.
+/// Copies a whole object. If the store ends the transfer early, the error says to try again soon; a failed write to the disk is a
+/// different error.
 fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
     let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
     loop {
@@ -74,7 +74,7 @@ fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> i
     }
 }
 
-/// The objects below a prefix, with their names relative to it.
+/// Lists the objects below a prefix, with their names relative to it.
 pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
     let (bucket, credentials) = store(address)?;
     let prefix = if address.key.is_empty() { String::new() } else { format!("{}/", address.key) };
@@ -118,7 +118,7 @@ fn region() -> String {
     variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into())
 }
 
-/// The store's URL, and how URLs name its buckets.
+/// Returns the store's URL, and how URLs name its buckets.
 fn endpoint() -> (String, UrlStyle) {
     match variable("AWS_ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT")) {
         Some(endpoint) => (endpoint, UrlStyle::Path),
@@ -126,7 +126,7 @@ fn endpoint() -> (String, UrlStyle) {
     }
 }
 
-/// The bucket at the store that the environment names, with the credentials.
+/// Opens the bucket at the store that the environment names, with the credentials.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     let (endpoint, style) = endpoint();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}"));
@@ -140,12 +140,12 @@ fn remote_error(address: &Address, kind: ErrorKind, retry_when: RetryWhen, what:
     io::Error::new(kind, ClassifiedError { retry_when, what: format!("{address}: {what}") })
 }
 
-/// The error of a busy store: try again soon.
+/// Returns the error of a busy store: try again soon.
 fn busy(address: &Address, what: &str) -> io::Error {
     remote_error(address, ErrorKind::Other, RetryWhen::ThisRun, what)
 }
 
-/// The error of a connection that fails or breaks. The system's error decides when to try again; without one, soon.
+/// Returns the error of a connection that fails or breaks. The system's error decides when to try again; without one, soon.
 fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
     let retry_when = if error.raw_os_error().is_some() { retry_when(error) } else { RetryWhen::ThisRun };
     remote_error(address, ErrorKind::Other, retry_when, what)
@@ -159,7 +159,7 @@ fn failed(address: &Address, error: ureq::Error) -> io::Error {
     }
 }
 
-/// The response if it is a success, otherwise an error with the store's own message.
+/// Returns the response if it is a success, otherwise an error with the store's own message.
 fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
     use ErrorKind::{NotFound, PermissionDenied};
     let status = response.status().as_u16();
@@ -196,7 +196,7 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
     Err(remote_error(address, kind, RetryWhen::NextRun, &what))
 }
 
-/// The text of the first XML element of this name, in one line and not too long.
+/// Returns the text of the first XML element of this name, in one line and not too long.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let text = xml.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.trim();
     let line = text.lines().next()?;
@@ -211,7 +211,7 @@ fn about_of(address: &Address, response: &Response<Body>) -> io::Result<About> {
     Ok(About { bytes, modified_ns })
 }
 
-/// Seconds since 1970 of `Wed, 21 Oct 2015 07:28:00 GMT`.
+/// Parses a time such as `Wed, 21 Oct 2015 07:28:00 GMT`; returns seconds since 1970.
 fn seconds_of_http(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -222,7 +222,8 @@ fn seconds_of_http(text: &str) -> Option<i64> {
     seconds(year.parse().ok()?, month, day.parse().ok()?, time)
 }
 
-/// Seconds since 1970 of `2015-10-21T07:28:00.000Z`; fractions are dropped, since HTTP gives none.
+/// Parses a time such as `2015-10-21T07:28:00.000Z`; returns seconds since 1970. Fractions are dropped, because HTTP headers have
+/// none.
 fn seconds_of_iso(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let time = [number(11, 13), number(14, 16), number(17, 19)];

@@ -36,7 +36,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of the first such call only.
+    /// Creates a fault of the first such call only.
     pub fn new(call: &'static str, path: &str, what: &'static str) -> Self {
         Self { call, path: path.to_owned(), nth: 1, count: 1, what }
     }
@@ -47,7 +47,7 @@ impl Fault {
 pub struct FaultLog(tempfile::TempPath);
 
 impl FaultLog {
-    /// How many calls failed so far.
+    /// Returns how many calls failed so far.
     pub fn hits(&self) -> usize {
         std::fs::read_to_string(&self.0).unwrap_or_default().lines().count()
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 pub struct RandomTimes(u64);
 
 impl RandomTimes {
-    /// An independent sequence for each seed.
+    /// Creates an independent sequence for each seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(2).wrapping_add(1))
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn next_share(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f64 / (1u64 << 24) as f64
@@ -64,7 +64,7 @@ pub fn kill_often(
     running
 }
 
-/// How many kills a test makes: `BYTECOVER_KILLS`, or `usual` where it is not set.
+/// Returns how many kills a test makes: `BYTECOVER_KILLS`, or `usual` where it is not set.
 ///
 /// # Panics
 /// `BYTECOVER_KILLS` is no number.
@@ -163,7 +163,7 @@ impl KillTest<'_> {
     }
 }
 
-/// Whether a file is a lock, which stays when its process ends.
+/// Returns whether a file is a lock, which stays when its process ends.
 pub fn is_lock(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "lock")
 }
@@ -179,7 +179,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The bytes of all files below `folder` whose relative path `include` accepts.
+/// Returns the bytes of all files below `folder` whose relative path `include` accepts.
 pub fn bytes_of(folder: &Path, include: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for path in files(folder) {
@@ -191,7 +191,7 @@ pub fn bytes_of(folder: &Path, include: impl Fn(&Path) -> bool) -> BTreeMap<Path
     all
 }
 
-/// Files below `folder` that look unfinished.
+/// Returns the files below `folder` that look unfinished.
 pub fn leftover_files(folder: &Path) -> Vec<PathBuf> {
     files(folder)
         .into_iter()

@@ -45,7 +45,7 @@ fn record(path: &Path, reason: &str, test: &str) -> std::io::Result<()> {
     OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
 }
 
-/// The binary without cargo's hash and the test's name, which the test runner gives to its thread.
+/// Returns the binary without cargo's hash and the test's name, which the test runner gives to its thread.
 fn running_test() -> String {
     let binary = std::env::current_exe().ok();
     let stem =
@@ -55,13 +55,13 @@ fn running_test() -> String {
     format!("{binary}::{}", thread.name().unwrap_or("unnamed"))
 }
 
-/// The folder of shared references: `BYTECOVER_SHARED`, else `shared` beside the repository. It may be absent.
+/// Returns the folder of shared references: `BYTECOVER_SHARED`, else `shared` beside the repository. It may be absent.
 pub fn shared_folder() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     std::env::var_os("BYTECOVER_SHARED").map_or_else(default, PathBuf::from)
 }
 
-/// A file or folder of the shared references; `None`, and a recorded skip, where it is absent.
+/// Returns a file or folder of the shared references; `None`, and a recorded skip, where it is absent.
 pub fn shared(below: &str) -> Option<PathBuf> {
     let found = shared_folder().join(below).canonicalize().ok();
     if found.is_none() {
@@ -70,7 +70,7 @@ pub fn shared(below: &str) -> Option<PathBuf> {
     found
 }
 
-/// A Python with `modules` (`"numpy, pyarrow"`), from `BYTECOVER_PYTHON` or the search path; `None`, and a
+/// Returns a Python with `modules` (`"numpy, pyarrow"`), from `BYTECOVER_PYTHON` or the search path; `None`, and a
 /// recorded skip, where there is none.
 pub fn python_with(modules: &str) -> Option<PathBuf> {
     let python = std::env::var_os("BYTECOVER_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
@@ -81,7 +81,7 @@ pub fn python_with(modules: &str) -> Option<PathBuf> {
     None
 }
 
-/// Whether a program is installed; records a skip where it is not. `version` is its argument that prints a version.
+/// Returns whether a program is installed; records a skip where it is not. `version` is its argument that prints a version.
 pub fn has_program(name: &str, version: &str) -> bool {
     let found = runs(Command::new(name).arg(version));
     if !found {
@@ -90,7 +90,7 @@ pub fn has_program(name: &str, version: &str) -> bool {
     found
 }
 
-/// Chromium from `BYTECOVER_CHROMIUM` or the search path; `None`, and a recorded skip, where there is none.
+/// Returns Chromium from `BYTECOVER_CHROMIUM` or the search path; `None`, and a recorded skip, where there is none.
 pub fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
     let default = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
@@ -105,13 +105,13 @@ fn runs(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Test values from 0 to below 1, with 24 bits each: the same in every run, different for every seed.
+/// Returns test values from 0 to below 1, with 24 bits each: the same in every run, different for every seed.
 pub fn values(count: usize, seed: u32) -> Vec<f32> {
     let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
     (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
 }
 
-/// [`values`] spread over -1 to 1.
+/// Returns [`values`] spread over -1 to 1.
 pub fn signed_values(count: usize, seed: u32) -> Vec<f32> {
     values(count, seed).into_iter().map(|value| 2.0 * value - 1.0).collect()
 }

@@ -9,18 +9,23 @@ pub const BEST: &str = "best.safetensors";
 /// Folder of the best networks in a run.
 pub const FOLDER: &str = "best";
 
-/// A network in the folder.
+/// A network in the folder [`FOLDER`], with the figure that ranks it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Ranked {
+pub struct RankedNetwork {
     /// Steps done when it was validated.
     pub step: u64,
     /// Its validation figure.
     pub figure: f64,
 }
 
-/// Inserts a validation's figure into the `keep` best so far, best first; the earlier one wins a tie. Returns whether the
-/// new figure is among them.
-pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool, keep: usize) -> bool {
+/// Inserts `new` into the ranking `best` (best first, the earlier network wins a tie), cuts it to `keep` networks, and
+/// returns whether `new` is still in it. A figure that is NaN is never inserted.
+pub(crate) fn insert(
+    best: &mut Vec<RankedNetwork>,
+    new: RankedNetwork,
+    higher_is_better: bool,
+    keep: usize,
+) -> bool {
     if new.figure.is_nan() {
         return false;
     }
@@ -31,19 +36,20 @@ pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool,
     position < keep
 }
 
-/// The file of a network in the folder.
+/// Returns the path of the network that was validated at `step`.
 pub(crate) fn path(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step:08}.safetensors"))
 }
 
-/// Removes from the folder of `run` all networks but those listed. One that cannot be removed stays.
-pub(crate) fn tidy<'a>(run: &Path, listed: impl Iterator<Item = &'a Ranked>) {
+/// Removes all networks that are not `listed` from the folder of best networks of `run`. A file that cannot be removed
+/// stays.
+pub(crate) fn remove_unlisted<'a>(run: &Path, listed: impl Iterator<Item = &'a RankedNetwork>) {
     let kept: Vec<PathBuf> = listed.map(|ranked| path(run, ranked.step)).collect();
     let Ok(files) = std::fs::read_dir(run.join(FOLDER)) else { return };
     for file in files.flatten().map(|entry| entry.path()) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.trim_start_matches('.').starts_with("step-") && !kept.contains(&file) {
-            // It does no harm; the next validation tries again.
+            // A file that stays does no harm, and the next validation tries again.
             let _ = std::fs::remove_file(&file);
         }
     }
@@ -57,13 +63,13 @@ mod tests {
     fn best_networks_are_kept_and_earlier_ones_win_ties() {
         let mut best = Vec::new();
         let entered: Vec<bool> = [(1, 0.2), (2, 0.5), (3, f64::NAN), (4, 0.5), (5, 0.1), (6, 0.9)]
-            .map(|(step, figure)| enter(&mut best, Ranked { step, figure }, true, 3))
+            .map(|(step, figure)| insert(&mut best, RankedNetwork { step, figure }, true, 3))
             .to_vec();
         assert_eq!(entered, [true, true, false, true, false, true]);
         assert_eq!(best.iter().map(|ranked| ranked.step).collect::<Vec<_>>(), [6, 2, 4]);
         let mut best = Vec::new();
         for (step, figure) in [(1, 0.2), (2, 0.5), (3, 0.1)] {
-            enter(&mut best, Ranked { step, figure }, false, 2);
+            insert(&mut best, RankedNetwork { step, figure }, false, 2);
         }
         assert_eq!(best.iter().map(|ranked| ranked.step).collect::<Vec<_>>(), [3, 1]);
     }
@@ -75,7 +81,7 @@ mod tests {
         for file in [path(run.path(), 1), path(run.path(), 2), run.path().join(FOLDER).join("mine.txt")] {
             std::fs::write(file, "").unwrap();
         }
-        tidy(run.path(), [Ranked { step: 2, figure: 0.0 }].iter());
+        remove_unlisted(run.path(), [RankedNetwork { step: 2, figure: 0.0 }].iter());
         let mut left: Vec<_> =
             std::fs::read_dir(run.path().join(FOLDER)).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();

@@ -4,7 +4,8 @@
 //! checkpoints/step-00000500/network.safetensors    weights and running statistics, PyTorch's names
 //!                           average.safetensors    their moving average, if [train] ema
 //!                           optimizer.safetensors  moments and step count
-//!                           best.safetensors       the best network before the end, if the end is off the plan
+//!                           best.safetensors       the best network before the end, if the run ended between two
+//!                                                  planned validations
 //!                           state.json             position, the results of validation so far
 //! ```
 //!
@@ -22,7 +23,7 @@ use bc_formats::retry::{self, RetryWhen};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::best::Ranked;
+use crate::best::RankedNetwork;
 use crate::schedule::Patience;
 
 /// Schema version of `state.json`.
@@ -55,7 +56,7 @@ pub struct ValidationState {
     /// Step of the last validation, if there was one.
     pub validated_step: Option<u64>,
     /// The networks in the folder `best`, best first.
-    pub ranking: Vec<Ranked>,
+    pub ranking: Vec<RankedNetwork>,
 }
 
 /// The state of training between two steps. Fields that a file of an earlier version lacks are as they
@@ -104,22 +105,22 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints of the run folder `run`; saving keeps the last `keep`.
+    /// Returns the checkpoints of the run folder `run`; saving removes all but the last `keep`.
     pub fn of(run: &Path, keep: usize) -> Self {
         Self { folder: run.join(FOLDER), keep, writes: true, warned: Cell::new(false) }
     }
 
-    /// The same checkpoints where another process writes them: saving does nothing.
+    /// Returns the same checkpoints for a process that must not write them: saving does nothing.
     pub fn read_only(self) -> Self {
         Self { writes: false, ..self }
     }
 
-    /// Path of the checkpoint of a step.
+    /// Returns the path of the checkpoint of a step.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
 
-    /// The latest whole checkpoint and its state.
+    /// Returns the latest whole checkpoint and its state.
     pub fn latest(&self) -> Result<Option<(PathBuf, State)>> {
         let Some(step) = self.steps()?.pop() else { return Ok(None) };
         let folder = self.path(step);
@@ -204,6 +205,7 @@ impl Checkpoints {
         Ok(steps)
     }
 
+    /// Lists the names in the folder of checkpoints; none if there is no such folder.
     fn names(&self) -> Result<Vec<String>> {
         // A folder that cannot be listed now, or only in part, must not count as a run without checkpoints, which would start again.
         let failed = || format!("cannot list {}", self.folder.display());
@@ -226,10 +228,11 @@ impl Checkpoints {
         }
     }
 
+    /// Removes all checkpoints but the last [`Self::keep`].
     fn prune(&self) -> Result<()> {
         let steps = self.steps()?;
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
-            // A kill in the middle leaves no half checkpoint under its name.
+            // Renamed first, so that a kill during the removal leaves no incomplete checkpoint under a valid name.
             let temporary = self.folder.join(format!(".step-{step:08}.tmp"));
             let from = self.path(step);
             self.remove(if std::fs::rename(&from, &temporary).is_ok() { &temporary } else { &from });
@@ -273,7 +276,7 @@ pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error 
     }
 }
 
-/// What to do about a checkpoint that is damaged.
+/// Returns what the user can do about a damaged checkpoint, for error messages.
 pub(crate) fn remedy(folder: &Path) -> String {
     format!(
         "delete {} to resume from the checkpoint before it, or start again with --fresh",

@@ -63,8 +63,8 @@ struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// Joins these, given before the word `train`, with those given after it.
-    fn and(self, after: Self) -> Self {
+    /// Merges these options, which were given before the word `train`, with those given `after` it.
+    fn merged_with(self, after: Self) -> Self {
         Self {
             resume: self.resume || after.resume,
             fresh: self.fresh || after.fresh,
@@ -83,7 +83,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let before = arguments.train;
     let command = match arguments.command {
         None => Command::Train(before),
-        Some(Command::Train(after)) => Command::Train(before.and(after)),
+        Some(Command::Train(after)) => Command::Train(before.merged_with(after)),
         Some(other) => {
             ensure!(
                 before == TrainArgs::default(),
@@ -105,15 +105,16 @@ pub fn main(arguments: Arguments) -> Result<()> {
             bc_cli::interrupt::install("finishing the step, then saving; Ctrl-C again ends at once")?;
             let options = Options { resume: args.resume, fresh: args.fresh };
             let ranks = bc_ranks::start()?;
-            let outcome = in_rank(&ranks, || crate::train::train_with(&config, options, &ranks));
-            return leave(ranks, outcome);
+            let outcome =
+                with_warnings_from_rank_0(&ranks, || crate::train::train_with(&config, options, &ranks));
+            return end_rank(ranks, outcome);
         }
     }
     Ok(())
 }
 
-/// Warnings come from rank 0 alone.
-fn in_rank(ranks: &Ranks, work: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+/// Calls `work`, whose warnings are printed by rank 0 only: all ranks would print the same.
+fn with_warnings_from_rank_0(ranks: &Ranks, work: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
     match ranks.is_first() {
         true => work(),
         false => tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), work),
@@ -122,7 +123,7 @@ fn in_rank(ranks: &Ranks, work: impl FnOnce() -> Result<Outcome>) -> Result<Outc
 
 /// Ends this rank. An error of this rank alone ends the others too, which would otherwise wait for ever, and names
 /// the rank; an error of all ranks is reported by rank 0, with its exit code, and the others end silently.
-fn leave(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
+fn end_rank(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
     let result = match outcome {
         Ok(Outcome::Interrupted(saved)) => Err(Interrupted(saved).into()),
         Ok(_) => Ok(()),

@@ -11,17 +11,17 @@ use crate::memory_check::MemoryCheck;
 use crate::sampler::{BatchPlan, Composition};
 use crate::setup::{Setup, last_step};
 
-/// Steps that are timed for each length of crops, after one that warms up.
-const TIMED: usize = 3;
+/// Number of steps that are timed for each crop length, after one untimed step that warms up.
+const TIMED_STEPS: usize = 3;
 
-/// Prints data, network, batches, memory and a time estimate. Nothing is trained, and nothing
-/// written but the features' block with `map_features`, which training then finds.
+/// Prints data, network, batches, memory and a time estimate. Nothing is trained and no file is written, except the
+/// memory-mapped features with `map_features`, which training then uses.
 ///
 /// # Errors
 /// The errors of [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config, &Ranks::alone())?;
-    let mut learner = setup.learner(config, &Ranks::alone())?;
+    let mut learner = setup.new_learner(config, &Ranks::alone())?;
     let note = learner.load_init()?;
     print_data(config, &setup);
     if let Some(note) = note {
@@ -41,9 +41,9 @@ fn print_data(config: &Config, setup: &Setup) {
     let tracks = setup.data.store.tracks().len();
     println!(
         "data      {} training versions in {} cliques, {} validation versions; {:.1} MiB of features{}",
-        setup.data.training,
+        setup.data.training_tracks,
         setup.data.classes(),
-        tracks - setup.data.training,
+        tracks - setup.data.training_tracks,
         setup.data.store.bytes() as f64 / f64::from(1 << 20),
         if config.train.map_features { ", memory-mapped" } else { "" }
     );
@@ -113,13 +113,13 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     }
 }
 
-/// Median seconds of a step, for each crop length.
+/// Measures the median time of a step in seconds, for each crop length.
 fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<Vec<f64>> {
     // Batches of the plan, but with the crop length that is timed.
     let plan = setup.sampler.epoch(0);
     let median_seconds = |(pass, &length_s): (usize, &f64)| {
-        let mut times = Vec::with_capacity(TIMED);
-        for step in 0..=TIMED {
+        let mut times = Vec::with_capacity(TIMED_STEPS);
+        for step in 0..=TIMED_STEPS {
             let items = plan[(pass + step) % plan.len()].items.clone();
             let batch = setup.assembler.assemble(0, step, &BatchPlan { length_s, items });
             let started = Instant::now();
@@ -130,7 +130,7 @@ fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<V
             }
         }
         times.sort_by(f64::total_cmp);
-        Ok(times[TIMED / 2])
+        Ok(times[TIMED_STEPS / 2])
     };
     config.train.lengths_s.iter().enumerate().map(median_seconds).collect()
 }
@@ -140,7 +140,7 @@ fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {
     let steps = last_step(config, &setup.schedule);
     let batches = steps as f64 * config.train.accumulate as f64;
     println!(
-        "time      {} s per batch by length (median of {TIMED}), {:.1} samples/s; {steps} steps: {} and validations",
+        "time      {} s per batch by length (median of {TIMED_STEPS}), {:.1} samples/s; {steps} steps: {} and validations",
         seconds.iter().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(", "),
         setup.sampler.composition().items() as f64 / mean,
         duration(batches * mean)

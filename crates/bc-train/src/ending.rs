@@ -5,8 +5,8 @@ use bc_formats::config::{Config, Figure};
 use crate::checkpoint::State;
 use crate::schedule::{Schedule, Shape};
 
-/// Why training is complete and what would continue it, or `None` if it is not complete.
-pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
+/// Returns why training is complete and which setting would continue it, or `None` if it is not complete.
+pub(crate) fn completion_reason(config: &Config, state: &State) -> Option<String> {
     let train = &config.train;
     if state.epoch >= train.epochs {
         return Some(format!("all {} epochs are done (a larger train.epochs continues)", state.epoch));
@@ -27,7 +27,7 @@ pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
     })
 }
 
-/// The best validation figure so far, `-` if there is none.
+/// Returns the best validation figure so far, `-` if there is none.
 pub(crate) fn best_figure(config: &Config, state: &State) -> String {
     let name = match config.train.figure {
         Figure::Map => "mAP",
@@ -40,7 +40,7 @@ pub(crate) fn best_figure(config: &Config, state: &State) -> String {
         .map_or_else(|| "-".to_owned(), |figure| format!("{name} {figure:.4}"))
 }
 
-/// Warns of a changed number of steps: a learning rate that decays to the last step depends on it.
+/// Warns if the planned number of steps changed and the schedule is a cosine, whose learning rates depend on it.
 pub(crate) fn warn_of_other_length(schedule: &Schedule, saved: &State) {
     if schedule.shape != Shape::Cosine || [0, schedule.total_steps].contains(&saved.total_steps) {
         return;
@@ -56,7 +56,7 @@ pub(crate) fn warn_of_other_length(schedule: &Schedule, saved: &State) {
     );
 }
 
-/// Warns of another instruction set: results depend on it in their last bits.
+/// Warns if a resumed run continues with another instruction set: results depend on it in their last bits.
 pub(crate) fn warn_of_other_machine(saved: &State, instruction_set: &str) {
     if !saved.instruction_set.is_empty() && saved.instruction_set != instruction_set {
         tracing::warn!(
@@ -68,7 +68,8 @@ pub(crate) fn warn_of_other_machine(saved: &State, instruction_set: &str) {
     }
 }
 
-/// Warns of another number of ranks: sums over ranks are rounded differently for each number.
+/// Warns if a resumed run continues with another number of ranks: sums over ranks are rounded differently for each
+/// number.
 pub(crate) fn warn_of_other_ranks(config: &Config, saved: &State, ranks: usize) {
     let before = saved.ranks.max(1);
     if before == ranks {

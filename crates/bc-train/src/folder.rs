@@ -1,4 +1,4 @@
-//! The folder of a run: its files, its lock, and how it is emptied.
+//! The folder of a run: the names of its files, its lock, and the removal of its files.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::settings::differences;
 pub const LAST: &str = "last.safetensors";
 /// The resolved configuration of a run.
 pub const CONFIG: &str = "config.toml";
-/// Locked by the process that trains in the folder.
+/// The file that the process that trains in the folder keeps locked.
 const LOCK: &str = ".train.lock";
 /// The run's files in the folder besides mapped features.
 const RUN_FILES: &[&str] = &[
@@ -46,7 +46,7 @@ pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Res
     )
 }
 
-/// Makes the folder and locks it; it stays locked as long as the returned file is open.
+/// Creates the folder and locks it; it stays locked as long as the returned file is open.
 ///
 /// # Errors
 /// Another process trains in it; a folder that cannot be written.
@@ -59,7 +59,7 @@ pub(crate) fn lock(run: &Path) -> Result<File> {
     })
 }
 
-/// Refuses to overwrite a configuration that is not a run's.
+/// Refuses a folder whose `config.toml` was not written by a run, because a run would overwrite it.
 pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
     let path = run.join(CONFIG);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
@@ -72,25 +72,29 @@ pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
     )
 }
 
-/// Removes the run's files from its folder except the file `keep`, and no other files.
-pub(crate) fn empty(run: &Path, keep: &str) -> Result<()> {
+/// Removes the files that a run writes from its folder, except the file named `keep`. Other files stay.
+pub(crate) fn remove_run_files(run: &Path, keep: &str) -> Result<()> {
     let Ok(listed) = std::fs::read_dir(run) else { return Ok(()) };
     for path in listed.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Version 0.1 nested a temporary name in another.
-        let leftover = name.strip_suffix(".tmp").map(|name| name.trim_start_matches('.'));
-        let own = RUN_FILES.contains(&name.as_ref()) || is_mapped_store(&name);
-        let own_leftover = leftover.is_some_and(|name| {
-            RUN_FILES.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')))
-                || (name.starts_with("features-") && name.contains(".f16."))
-        }) && name.starts_with('.');
-        if name == keep || !(own || own_leftover) {
+        let is_run_file = RUN_FILES.contains(&name.as_ref()) || is_mapped_store(&name);
+        if name == keep || !(is_run_file || is_leftover(&name)) {
             continue;
         }
         if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }
             .with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Returns whether `name` is that of a temporary file of a killed run, such as `.best.safetensors.Ab3.tmp`.
+fn is_leftover(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".tmp").filter(|stem| stem.starts_with('.')) else { return false };
+    // Version 0.1 nested a temporary name in another, so there may be several leading dots.
+    let stem = stem.trim_start_matches('.');
+    let of_run_file =
+        RUN_FILES.iter().any(|file| stem.strip_prefix(file).is_some_and(|rest| rest.starts_with('.')));
+    of_run_file || (stem.starts_with("features-") && stem.contains(".f16."))
 }
 
 #[cfg(test)]
@@ -111,12 +115,12 @@ mod tests {
         {
             std::fs::write(run.path().join(name), "").unwrap();
         }
-        empty(run.path(), features[1]).unwrap();
+        remove_run_files(run.path(), features[1]).unwrap();
         let mut left: Vec<_> =
             std::fs::read_dir(run.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".notes.tmp", features[1], "notes.txt"]);
-        empty(&run.path().join("none"), "").unwrap();
+        remove_run_files(&run.path().join("none"), "").unwrap();
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Embedded {
 
 /// Fingerprints of the data that a network is trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sources {
+pub struct DataFingerprints {
     /// Fingerprints of the features and of the painted works, by the name of their kind.
     pub inputs: BTreeMap<String, String>,
     /// Fingerprint of the clique ids, in the order of the classifier's outputs.
@@ -71,22 +71,25 @@ struct SentBatch {
 
 /// A network being trained.
 pub struct Learner {
-    next: Option<SentBatch>,
+    /// The next batch, if it is already being copied to the device.
+    sent: Option<SentBatch>,
     network: Network,
     optimizer: Adam,
+    /// Moving average of the weights, with `[train] ema`.
     average: Option<Snapshot>,
     /// Gradients, summed since the last step.
     gradients: Gradients,
     train: TrainConfig,
     input: NetworkInput,
+    /// The settings that are written into the network's files.
     settings: serde_json::Value,
-    sources: Sources,
+    data_fingerprints: DataFingerprints,
     rank_sync: RankSync,
 }
 
 impl Learner {
-    /// A network with fresh weights, drawn from the seed, that is trained together with the other `ranks`, on the device
-    /// of the configuration.
+    /// Creates a network with fresh weights, drawn from the seed, that is trained together with the other `ranks`,
+    /// on the device of the configuration.
     ///
     /// # Errors
     /// The device of the configuration cannot be opened (see [`device::open`]).
@@ -94,14 +97,14 @@ impl Learner {
         config: &Config,
         classes: usize,
         input: &NetworkInput,
-        sources: &Sources,
+        data_fingerprints: &DataFingerprints,
         ranks: &Ranks,
     ) -> Result<Self> {
         let backend = device::open(ranks, &config.train).context("[train]")?;
-        Self::on_backend(&backend, config, classes, input, sources, ranks)
+        Self::on_backend(&backend, config, classes, input, data_fingerprints, ranks)
     }
 
-    /// A network like that of [`Learner::new`], on a device that is already open.
+    /// Creates a network like that of [`Learner::new`], on a device that is already open.
     ///
     /// # Errors
     /// A device without memory for the network; a rank that has ended.
@@ -110,7 +113,7 @@ impl Learner {
         config: &Config,
         classes: usize,
         input: &NetworkInput,
-        sources: &Sources,
+        data_fingerprints: &DataFingerprints,
         ranks: &Ranks,
     ) -> Result<Self> {
         let bins = input.rows();
@@ -131,7 +134,7 @@ impl Learner {
         let optimizer = Adam::new(network.parameters(), settings)?;
         let gradients = Gradients::new(network.parameters())?;
         let mut learner = Self {
-            next: None,
+            sent: None,
             network,
             optimizer,
             average: None,
@@ -144,7 +147,7 @@ impl Learner {
                 "train": serde_json::to_value(&config.train)?,
                 "augment": serde_json::to_value(&config.augment)?,
             }),
-            sources: sources.clone(),
+            data_fingerprints: data_fingerprints.clone(),
             rank_sync,
         };
         if config.train.ema > 0.0 {
@@ -166,7 +169,7 @@ impl Learner {
         let metadata = weights::metadata(path).context("[train] init")?;
         self.refuse_other_input(metadata.get(INPUT_KEY).map(String::as_str))?;
         let cliques = metadata.get(CLIQUES_KEY);
-        let same = cliques == Some(&self.sources.cliques);
+        let same = cliques == Some(&self.data_fingerprints.cliques);
         let taken = self.network.init_from(path, same).context("[train] init")?;
         let classifier = match (taken, cliques) {
             (true, _) => "its classifier too, which is of the same cliques",
@@ -210,46 +213,51 @@ impl Learner {
         )
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// Forward and backward on this rank's share of one batch; its gradients are added to those that wait for
-    /// [`Learner::step`], which comes next if this is the `last` batch of a step. The losses are of the whole batch. The
-    /// `next` batch, if it is ready, is copied to the device meanwhile.
+    /// Runs the forward and the backward pass on this rank's share of one batch, adds the gradients to those since the
+    /// last [`Learner::step`], and returns the losses of the whole batch. `last` says that this is the last batch before
+    /// the next step. The `next` batch, if it is ready, is copied to the device meanwhile.
     pub fn accumulate(&mut self, batch: &Batch, last: bool, next: Option<&Batch>) -> Result<Losses> {
-        self.rank_sync.begin(&batch.shares);
+        self.rank_sync.begin_batch(&batch.shares);
         let passes = self.forward(batch)?;
-        // Only now: the device has work while the host copies. On the CPU nothing has to be copied.
+        // After the forward pass is queued, so that the device has work while the host copies. On the CPU nothing has to
+        // be copied.
         let next = next.filter(|_| !self.network.backend().is_cpu());
-        self.next = next.map(|next| self.send(next)).transpose()?;
+        self.sent = next.map(|next| self.send(next)).transpose()?;
         let objective =
             Objective { train: &self.train, network: &self.network, rank_sync: &self.rank_sync, batch };
         let BatchLosses { classification, triplet, sum, outputs, classifier } =
-            objective.losses_of(&joined(self.network.backend(), &passes)?)?;
+            objective.losses_of(&concatenate_outputs(self.network.backend(), &passes)?)?;
         self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
-        // Only now: the losses are copied while the backward pass is queued.
+        // The losses are read only after the backward pass is queued: reading them waits for the device.
         let [classification, triplet, sum] =
             [classification, triplet, sum].map(|value| value.read(self.network.backend()));
         let losses = Losses { classification: classification?, triplet: triplet?, ..Losses::default() };
-        self.of_whole_batch(losses, sum?)
+        self.whole_batch_losses(losses, sum?)
     }
 
+    /// Starts to copy a batch to the device.
     fn send(&self, batch: &Batch) -> Result<SentBatch> {
         let size = [batch.shares.own().len(), batch.bins, batch.frames];
         let upload = self.network.send(&batch.values, size)?;
         Ok(SentBatch { epoch: batch.epoch, index: batch.index, upload })
     }
 
+    /// Runs the forward pass: one pass, or three (anchors, positives, negatives) with `[train] separate_forwards`.
     fn forward(&mut self, batch: &Batch) -> Result<Vec<Pass>> {
-        let sent = self.next.take().filter(|sent| (sent.epoch, sent.index) == (batch.epoch, batch.index));
+        let sent = self.sent.take().filter(|sent| (sent.epoch, sent.index) == (batch.epoch, batch.index));
         let SentBatch { upload, .. } = sent.map_or_else(|| self.send(batch), Ok)?;
         let parts = if self.train.separate_forwards { 3 } else { 1 };
         let images = self.network.receive(upload, parts)?;
         images.iter().map(|images| self.network.forward_train_images(images)).collect()
     }
 
+    /// Runs the backward passes. `gradients` are those of the outputs of all passes, `classifier` that of the classifier's
+    /// weights if the loss reads them itself.
     fn backward(
         &mut self,
         passes: Vec<Pass>,
@@ -258,7 +266,7 @@ impl Learner {
         batch: &Batch,
         last: bool,
     ) -> Result<()> {
-        // An idle rank takes part in the batch norms of the others; its gradients do not count.
+        // An idle rank runs the pass only because batch norms need all ranks; its gradients do not count.
         let mut ignored = match batch.shares.is_idle() {
             true => Some(Gradients::new(self.network.parameters())?),
             false => None,
@@ -268,9 +276,9 @@ impl Learner {
         // The last pass first, so that its saved tensors are freed early.
         for (number, pass) in passes.into_iter().enumerate().rev() {
             if last && number == 0 && ignored.is_none() {
-                self.rank_sync.listen(&mut self.gradients)?;
+                self.rank_sync.send_when_complete(&mut self.gradients)?;
             }
-            let part = part_of(self.network.backend(), gradients, number * samples, samples)?;
+            let part = select_samples(self.network.backend(), gradients, number * samples, samples)?;
             pass.backward(&self.network, part, ignored.as_mut().unwrap_or(&mut self.gradients))?;
         }
         match (self.network.classifier(), classifier, ignored) {
@@ -279,8 +287,9 @@ impl Learner {
         }
     }
 
-    /// Combines the losses of all ranks. In `own`, this rank's losses, the cross entropy is its share of the mean.
-    fn of_whole_batch(&self, own: Losses, sum: f32) -> Result<Losses> {
+    /// Combines the losses of all ranks. `own` are this rank's losses, in which the cross entropy is its share of the mean,
+    /// and `sum` is its total loss.
+    fn whole_batch_losses(&self, own: Losses, sum: f32) -> Result<Losses> {
         let classification = self.rank_sync.sum(own.classification)?;
         let weight = if self.train.loss == Loss::Bytecover { self.train.classification_weight } else { 1.0 };
         let of_others = f64::from(classification) - f64::from(own.classification);
@@ -289,14 +298,14 @@ impl Learner {
         Ok(Losses { sum, classification, ..own })
     }
 
-    /// One optimiser step with the mean of the gradients of `batches` batches; returns
+    /// Makes one optimiser step at learning rate `rate` with the mean of the gradients of `batches` batches, and returns
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
         self.rank_sync.sum_gradients(&mut self.gradients)?;
         let clipping = Clipping { gradient_scale: 1.0 / batches as f64, max_norm: self.train.clip_norm };
         let norm = self.optimizer.step(self.network.parameters_mut(), &self.gradients, clipping, rate)?;
         if norm.is_finite() {
-            self.rank_sync.share_running(self.network.running_mut())?;
+            self.rank_sync.broadcast_running_statistics(self.network.running_mut())?;
             if let Some(average) = &mut self.average {
                 self.network.average(average, self.train.ema)?;
             }
@@ -310,10 +319,10 @@ impl Learner {
     /// # Errors
     /// The networks differ, or a rank has ended.
     pub fn check_ranks(&self) -> Result<()> {
-        self.rank_sync.check_same(|| self.fingerprint())
+        self.rank_sync.require_same_network(|| self.fingerprint())
     }
 
-    /// The cost of summing gradients over ranks so far; `None` with one rank.
+    /// Returns the cost of summing gradients over ranks so far; `None` with one rank.
     pub fn reduction_cost(&self) -> Option<ReductionCost> {
         self.rank_sync.reduction_cost()
     }
@@ -371,6 +380,7 @@ impl Learner {
         self.with_average(|learner| learner.save_network(path))
     }
 
+    /// Returns the fingerprint of all weights and running statistics.
     fn fingerprint(&self) -> Result<String> {
         let mut fingerprint = Fingerprint::of("network");
         for (_, tensor) in self.network.tensors()? {
@@ -386,17 +396,17 @@ impl Learner {
             tool: bc_cli::tool!().to_owned(),
             settings: self.settings.clone(),
             fingerprint: self.fingerprint()?,
-            inputs: self.sources.inputs.clone(),
+            inputs: self.data_fingerprints.inputs.clone(),
         };
         let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();
         metadata.extend([self.input.to_key_value()]);
-        metadata.insert(CLIQUES_KEY.to_owned(), self.sources.cliques.clone());
+        metadata.insert(CLIQUES_KEY.to_owned(), self.data_fingerprints.cliques.clone());
         self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
-/// The outputs of several passes, concatenated.
-fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
+/// Concatenates the outputs of several passes.
+fn concatenate_outputs(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     let all = |get: fn(&HeadOutputs<Array>) -> &Array| {
         backend.join(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>())
     };
@@ -405,8 +415,8 @@ fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     Ok(HeadOutputs { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
 }
 
-/// The gradients of `count` samples from `first` on.
-fn part_of(
+/// Returns the gradients of `count` samples from `first` on.
+fn select_samples(
     backend: &Backend,
     gradients: &OutputGradients,
     first: usize,
@@ -420,8 +430,8 @@ fn part_of(
     })
 }
 
-/// Sets the number of threads of the network's operators on the CPU (0: one per core). To be called once, before
-/// anything is computed.
+/// Sets the number of threads of the network's operators on the CPU (0: one per core). Call it once, before anything is
+/// computed.
 pub fn use_threads(threads: usize) -> Result<()> {
     let mut pool = rayon::ThreadPoolBuilder::new();
     if threads > 0 {

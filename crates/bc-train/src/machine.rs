@@ -42,7 +42,7 @@ impl Machine {
     }
 }
 
-/// Name of this machine; empty where the system does not say it.
+/// Returns the name of this machine; empty where the system does not say it.
 pub(crate) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

@@ -1,7 +1,7 @@
-//! Checks whether a training step fits into the device's memory, and tells what would fit if it does not.
+//! Checks whether a training step fits into the device's memory, and suggests settings that would fit if it does not.
 //!
-//! The estimate ([`bc_nn::NetworkSettings::memory`]) counts arrays and is rather too small than too large, so that no step
-//! that fits is refused. A recommended batch leaves [`MARGIN`] more memory.
+//! The estimate ([`bc_nn::NetworkSettings::memory`]) counts arrays only and is rather too small than too large, so that no
+//! step that fits is refused. Suggested batches take [`MARGIN`] times the estimate into account.
 
 use anyhow::{Result, bail};
 use bc_formats::config::{Batches, Config};
@@ -12,8 +12,8 @@ use bc_ranks::Ranks;
 use crate::sampler::RankSplit;
 use crate::setup::Setup;
 
-/// Factor on the estimate that a recommended batch leaves free: a device allocates memory in blocks that are larger than what
-/// is requested (1.01 to 1.24 times the estimate were seen in tests), and libraries need some of their own.
+/// Factor on the estimate for suggested batches: a device allocates memory in blocks that are larger than requested (1.01 to
+/// 1.24 times the estimate were seen in tests), and libraries need some memory of their own.
 const MARGIN: f64 = 1.3;
 
 /// The unit in which the configuration counts the size of a batch: cliques or triplets.
@@ -82,17 +82,18 @@ impl MemoryCheck {
         })
     }
 
-    fn sample(&self, recompute: bool) -> usize {
+    /// Returns the estimated bytes of one item, with stored or recomputed activations.
+    fn bytes_per_sample(&self, recompute: bool) -> usize {
         if recompute { self.with_recomputed_activations.sample } else { self.with_stored_activations.sample }
     }
 
-    /// Bytes of a step, in addition to those of the network.
-    fn step(&self, recompute: bool) -> usize {
-        self.items * self.sample(recompute)
+    /// Returns the estimated bytes of a step, in addition to those of the network.
+    fn step_bytes(&self, recompute: bool) -> usize {
+        self.items * self.bytes_per_sample(recompute)
     }
 
-    /// Bytes of weights, gradients and moments.
-    fn fixed(&self) -> usize {
+    /// Returns the bytes of weights, gradients, moments and the moving average.
+    fn fixed_bytes(&self) -> usize {
         (self.with_stored_activations.fixed as f64 * self.copies) as usize
     }
 
@@ -102,7 +103,7 @@ impl MemoryCheck {
     /// A step that does not fit.
     pub fn check(&self) -> Result<()> {
         match self.free {
-            Some(free) if self.step(self.recompute) > free => {
+            Some(free) if self.step_bytes(self.recompute) > free => {
                 let text = format!(
                     "[train] {}, and {} are free: {}",
                     self.requirement(),
@@ -125,19 +126,21 @@ impl MemoryCheck {
         if Backend::is_out_of_memory(&error) { error.context(self.out_of_memory_message()) } else { error }
     }
 
+    /// Returns the message for a device that ran out of memory although the estimate fitted: more than the estimate was
+    /// needed, or another program has taken memory since.
     fn out_of_memory_message(&self) -> String {
-        // More than the estimate was needed, or another program has taken some since.
         let before = self.free.map_or_else(String::new, |free| {
             format!(", and {} were free before the first: {}", gib(free), self.advice(free))
         });
         format!("[train] {}{before}", self.requirement())
     }
 
+    /// Describes a step and the memory that it needs.
     fn requirement(&self) -> String {
         let ([bins, frames], items) = (self.size, self.items);
         format!(
             "a step on {items} items of {bins} x {frames} needs about {} on {} besides the network{}",
-            gib(self.step(self.recompute)),
+            gib(self.step_bytes(self.recompute)),
             self.device,
             if self.recompute { ", recomputing activations" } else { "" }
         )
@@ -154,9 +157,9 @@ impl MemoryCheck {
             (fits >= self.unit.min.max(self.ranks)).then(|| format!("{} = {fits}", self.unit.key))
         };
         if !self.recompute {
-            let requirement = gib(self.step(true));
+            let requirement = gib(self.step_bytes(true));
             let suggestion = format!("recompute_activations = true (about {requirement}, a third more time)");
-            if self.step(true) as f64 * MARGIN <= free as f64 {
+            if self.step_bytes(true) as f64 * MARGIN <= free as f64 {
                 suggestions.push(suggestion);
             } else if let Some(batch) = batch(true) {
                 suggestions.push(format!("recompute_activations = true with {batch} at most"));
@@ -169,35 +172,35 @@ impl MemoryCheck {
         format!("use {}", suggestions.join(", or "))
     }
 
-    /// Cliques or triplets of the largest batch of all ranks that fits.
+    /// Returns the number of cliques or triplets in the largest batch of all ranks that fits into `free` bytes.
     fn units_that_fit(&self, free: usize, recompute: bool) -> usize {
-        let unit = (self.sample(recompute) * self.unit.items) as f64 * MARGIN;
+        let unit = (self.bytes_per_sample(recompute) * self.unit.items) as f64 * MARGIN;
         self.ranks * (free as f64 / unit) as usize
     }
 
-    /// Prints the estimates, and the `features` bytes that the features take.
+    /// Prints the estimates, and the size of the features in bytes (`features`).
     pub fn print(&self, features: usize) {
         let ([bins, frames], items) = (self.size, self.items);
-        let step = self.step(self.recompute);
+        let step = self.step_bytes(self.recompute);
         let free = self.free.map_or_else(String::new, |free| format!("; {} more are free", gib(free)));
         println!(
             "memory    about {} on {}: {} for weights, gradients and moments, {} for a step on {items} items of \
              {bins} x {frames}{free}",
-            gib(self.fixed() + step),
+            gib(self.fixed_bytes() + step),
             self.device,
-            gib(self.fixed()),
+            gib(self.fixed_bytes()),
             gib(step),
         );
         println!(
             "          a step with recompute_activations = {}: {}; features: {}",
             !self.recompute,
-            gib(self.step(!self.recompute)),
+            gib(self.step_bytes(!self.recompute)),
             gib(features)
         );
     }
 }
 
-/// Estimates with stored activations, and with recomputed ones.
+/// Estimates the memory with stored activations, and with recomputed ones.
 fn estimates(
     network: &NetworkSettings,
     [bins, frames]: [usize; 2],
@@ -275,7 +278,7 @@ mod tests {
         let checks: Vec<MemoryCheck> = checks.collect();
         assert_eq!([checks[0].items, checks[1].items], [4, 6]);
         let refused =
-            MemoryCheck { on_cpu: false, free: Some(checks[1].step(false) - 1), ..checks[1].clone() };
+            MemoryCheck { on_cpu: false, free: Some(checks[1].step_bytes(false) - 1), ..checks[1].clone() };
         let text = refused.check().unwrap_err().to_string();
         assert!(text.contains("a step on 6 items"), "{text}");
     }

@@ -1,7 +1,7 @@
 //! Mining: which triplets of a batch enter the loss.
 //!
-//! Selection looks at the values of the embeddings only; the loss is then computed on
-//! the selected rows, so gradients flow through them and not through the choice.
+//! Mining only reads the values of the embeddings. The loss is then computed on the selected rows: gradients flow through
+//! these, and not through the selection.
 
 use rand::{Rng, RngExt};
 
@@ -32,17 +32,17 @@ impl Triplets {
         }
     }
 
-    /// Number of triplets.
+    /// Returns the number of triplets.
     pub fn len(&self) -> usize {
         self.anchors.len()
     }
 
-    /// Whether there are no triplets.
+    /// Returns whether there are no triplets.
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
     }
 
-    /// Rows laid out as anchors, positives, negatives, `n` each.
+    /// Returns the triplets of a batch whose rows are `n` anchors, then `n` positives, then `n` negatives.
     pub fn in_thirds(n: usize) -> Self {
         let n = n as u32;
         Self {
@@ -61,7 +61,7 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// Squared distances of `n` rows, an `n` x `n` matrix.
+    /// Wraps an `n` x `n` matrix of squared distances.
     ///
     /// # Panics
     /// `squared` does not hold `n * n` values.
@@ -70,12 +70,13 @@ impl Distances {
         Self { n, squared }
     }
 
+    /// Returns the squared distance of rows `i` and `j`.
     fn at(&self, i: usize, j: usize) -> f32 {
         self.squared[i * self.n + j]
     }
 }
 
-/// Every row with its farthest positive and its nearest negative (Hermans et al. 2017,
+/// Pairs every row with its farthest positive and its nearest negative (Hermans et al. 2017,
 /// equation 5). Rows without either are left out.
 pub fn batch_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     let mut triplets = Triplets::default();
@@ -91,7 +92,7 @@ pub fn batch_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     triplets
 }
 
-/// Every pair of a row and a positive with the nearest negative that is farther than the
+/// Combines every pair of a row and a positive with the nearest negative that is farther than the
 /// positive (Schroff et al. 2015, section 3.2); with the farthest negative if none is.
 pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     let mut triplets = Triplets::default();
@@ -111,7 +112,7 @@ pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
     triplets
 }
 
-/// Every row with a random positive and a random negative.
+/// Pairs every row with a random positive and a random negative.
 pub fn random(labels: &[u32], rng: &mut impl Rng) -> Triplets {
     let mut triplets = Triplets::default();
     for a in 0..labels.len() {
@@ -124,10 +125,12 @@ pub fn random(labels: &[u32], rng: &mut impl Rng) -> Triplets {
     triplets
 }
 
+/// Returns the other rows of the anchor's clique.
 fn positives(labels: &[u32], anchor: usize) -> impl Iterator<Item = usize> + '_ {
     (0..labels.len()).filter(move |&i| i != anchor && labels[i] == labels[anchor])
 }
 
+/// Returns the rows of other cliques than the anchor's.
 fn negatives(labels: &[u32], anchor: usize) -> impl Iterator<Item = usize> + '_ {
     (0..labels.len()).filter(move |&i| labels[i] != labels[anchor])
 }

@@ -15,22 +15,31 @@ use crate::mining::{self, Distances, Triplets};
 use crate::randomness::generator;
 use crate::ranks::RankSync;
 
-/// A weighted sum of numbers on the backend, which is read once the backward pass is queued.
+/// A loss as a weighted sum of numbers that may still be on the backend. Reading one waits for the device, so it is done
+/// only after the backward pass is queued.
 #[derive(Default, Clone)]
-pub(crate) struct DeferredLoss(Vec<(Array, f64)>, f64);
+pub(crate) struct DeferredLoss {
+    /// Numbers on the backend (arrays of one value), each with its weight.
+    terms: Vec<(Array, f64)>,
+    /// The part of the sum that is known already.
+    constant: f64,
+}
 
 impl DeferredLoss {
+    /// Returns `weight` times a number on the backend.
     fn on_backend(value: Array, weight: f64) -> Self {
-        Self(vec![(value, weight)], 0.0)
+        Self { terms: vec![(value, weight)], constant: 0.0 }
     }
 
-    fn number(value: f32) -> Self {
-        Self(Vec::new(), f64::from(value))
+    /// Returns a loss that is known already.
+    fn known(value: f32) -> Self {
+        Self { terms: Vec::new(), constant: f64::from(value) }
     }
 
+    /// Adds `weight` times `other`.
     fn plus(mut self, other: &Self, weight: f64) -> Self {
-        self.0.extend(other.0.iter().map(|(value, of)| (value.clone(), weight * of)));
-        self.1 += weight * other.1;
+        self.terms.extend(other.terms.iter().map(|(value, factor)| (value.clone(), weight * factor)));
+        self.constant += weight * other.constant;
         self
     }
 
@@ -39,8 +48,8 @@ impl DeferredLoss {
     /// # Errors
     /// The device fails.
     pub fn read(self, backend: &Backend) -> Result<f32> {
-        let mut sum = self.1;
-        for (value, weight) in self.0 {
+        let mut sum = self.constant;
+        for (value, weight) in self.terms {
             sum += weight * f64::from(*backend.rows(&value)?.first().context("a loss without a value")?);
         }
         Ok(sum as f32)
@@ -62,7 +71,7 @@ pub(crate) struct BatchLosses {
     pub classifier: Option<Vec<f32>>,
 }
 
-/// A batch with its network and settings.
+/// Everything that the losses of one batch depend on, besides the network's outputs.
 pub(crate) struct Objective<'a> {
     pub train: &'a TrainConfig,
     pub network: &'a Network,
@@ -71,12 +80,12 @@ pub(crate) struct Objective<'a> {
 }
 
 impl Objective<'_> {
-    /// Losses and gradients of the outputs of this rank's items.
+    /// Computes the losses of the batch, and the gradients of the outputs of this rank's items.
     pub fn losses_of(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         match self.train.loss {
-            Loss::Bytecover => self.bytecover(outputs),
-            Loss::CosineSoftmax => self.cosine(&outputs.f_c),
-            _ => self.pairs(&outputs.f_c),
+            Loss::Bytecover => self.bytecover_loss(outputs),
+            Loss::CosineSoftmax => self.cosine_loss(&outputs.f_c),
+            _ => self.pair_loss(&outputs.f_c),
         }
     }
 
@@ -84,10 +93,10 @@ impl Objective<'_> {
         self.network.backend()
     }
 
-    /// A loss over all pairs of the batch.
-    fn pairs(&self, f_c: &Array) -> Result<BatchLosses> {
+    /// Computes a loss over all pairs of the batch.
+    fn pair_loss(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, dim) = (self.backend(), f_c.shape()[0]);
-        let all = self.rows_of_all(f_c)?;
+        let all = self.gather_rows(f_c)?;
         let (rows, labels) = (Rows::new(&all, dim), &self.batch.labels);
         let loss::Loss { value, gradient } = match self.train.loss {
             Loss::Clews => alignment_uniformity(rows, labels)?,
@@ -96,18 +105,18 @@ impl Objective<'_> {
         let gradient = self.rank_sync.own_rows(gradient, dim, &self.batch.shares);
         let f_c = Some(backend.matrix(&gradient, dim)?);
         Ok(BatchLosses {
-            sum: DeferredLoss::number(value),
+            sum: DeferredLoss::known(value),
             outputs: HeadOutputs { f_c, ..HeadOutputs::default() },
             ..BatchLosses::default()
         })
     }
 
-    /// The cross entropy on the cosines of f_c with the classifier's weights.
-    fn cosine(&self, f_c: &Array) -> Result<BatchLosses> {
+    /// Computes the cross entropy on the cosines of f_c with the classifier's weights.
+    fn cosine_loss(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, [dim, items, _, _]) = (self.backend(), f_c.shape());
         let classifier = self.network.classifier().context("a network without a classifier")?;
         let weights = self.network.parameters().values(classifier)?;
-        let (labels, share) = self.labels();
+        let (labels, share) = self.classified_labels();
         let rows = backend.rows(&backend.part(f_c, 0, labels.len())?)?;
         let (rows, class_rows) = (Rows::new(&rows, dim), Rows::new(&weights, dim));
         let (scale, smoothing) = (self.train.cosine_scale, self.train.label_smoothing);
@@ -118,7 +127,7 @@ impl Objective<'_> {
         };
         let mut gradient = weighted(result.loss.gradient);
         gradient.resize(items * dim, 0.0);
-        let classification = DeferredLoss::default().plus(&DeferredLoss::number(result.loss.value), share);
+        let classification = DeferredLoss::default().plus(&DeferredLoss::known(result.loss.value), share);
         Ok(BatchLosses {
             sum: classification.clone(),
             classification,
@@ -128,9 +137,9 @@ impl Objective<'_> {
         })
     }
 
-    /// Labels of those items of this rank that the classifier learns from (the first ones of its share), and their
-    /// number as a share of those of all ranks.
-    fn labels(&self) -> (Vec<u32>, f64) {
+    /// Returns the labels of this rank's items that the classifier learns from (the first ones of its share), and how large
+    /// a share of all such items of the batch they are.
+    fn classified_labels(&self) -> (Vec<u32>, f64) {
         let classified =
             |items: usize| if self.train.classified == Classified::Anchors { items / 3 } else { items };
         let own = &self.batch.shares.own()[..classified(self.batch.shares.own().len())];
@@ -139,14 +148,14 @@ impl Objective<'_> {
         (labels, counted as f64 / classified(self.batch.items.len()) as f64)
     }
 
-    /// The weighted sum of the cross entropy and the triplet loss.
-    fn bytecover(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
+    /// Computes the weighted sum of the cross entropy and the triplet loss.
+    fn bytecover_loss(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         let (train, backend) = (self.train, self.backend());
         let mut losses = BatchLosses::default();
         if train.classification_weight > 0.0 {
             let logits =
                 outputs.logits.as_ref().context("this network has no classifier, and so no logits")?;
-            let (labels, share) = self.labels();
+            let (labels, share) = self.classified_labels();
             let weight = share * train.classification_weight;
             let (value, gradient) = backend.cross_entropy(logits, &labels, train.label_smoothing, weight)?;
             losses.classification = DeferredLoss::on_backend(value, share);
@@ -154,7 +163,7 @@ impl Objective<'_> {
             losses.outputs.logits = Some(gradient);
         }
         if train.triplet_weight > 0.0
-            && let Some((value, gradient)) = self.triplets(&outputs.f_t)?
+            && let Some((value, gradient)) = self.triplet_loss(&outputs.f_t)?
         {
             losses.triplet = DeferredLoss::on_backend(value, 1.0);
             losses.sum = losses.sum.plus(&losses.triplet, train.triplet_weight);
@@ -163,18 +172,18 @@ impl Objective<'_> {
         Ok(losses)
     }
 
-    /// The triplet loss and the gradient of this rank's f_t; `None` without a triplet.
-    fn triplets(&self, f_t: &Array) -> Result<Option<(Array, Array)>> {
+    /// Computes the triplet loss and the gradient of this rank's f_t; `None` without a triplet.
+    fn triplet_loss(&self, f_t: &Array) -> Result<Option<(Array, Array)>> {
         let (backend, dim) = (self.backend(), f_t.shape()[0]);
         let alone = self.rank_sync.is_alone();
         let all = match alone {
             true => f_t.clone(),
-            false => backend.matrix(&self.rows_of_all(f_t)?, dim)?,
+            false => backend.matrix(&self.gather_rows(f_t)?, dim)?,
         };
         let thirds = self.train.batches == Batches::RandomTriplets && self.train.mining == Mining::Random;
         let chosen = match thirds {
             true => Triplets::in_thirds(self.batch.items.len() / 3),
-            false => self.mine(&all)?,
+            false => self.mine_triplets(&all)?,
         };
         if chosen.is_empty() {
             return Ok(None);
@@ -188,7 +197,8 @@ impl Objective<'_> {
         Ok(Some((value, backend.matrix(&gradient, dim)?)))
     }
 
-    fn mine(&self, f_t: &Array) -> Result<Triplets> {
+    /// Chooses triplets from the batch by `[train] mining`.
+    fn mine_triplets(&self, f_t: &Array) -> Result<Triplets> {
         let labels = &self.batch.labels;
         if self.train.mining == Mining::Random {
             let position = [self.batch.epoch, self.batch.index as u64];
@@ -202,7 +212,8 @@ impl Objective<'_> {
         })
     }
 
-    fn rows_of_all(&self, own: &Array) -> Result<Vec<f32>> {
-        self.rank_sync.rows_of_all(self.backend().rows(own)?, own.shape()[0], &self.batch.shares)
+    /// Gathers the rows of an array of all ranks, in the order of the batch.
+    fn gather_rows(&self, own: &Array) -> Result<Vec<f32>> {
+        self.rank_sync.gather_rows(self.backend().rows(own)?, own.shape()[0], &self.batch.shares)
     }
 }

@@ -5,7 +5,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The generator for one `purpose` at one `position` (epoch, batch, item ...).
+/// Returns the generator for one `purpose` at one `position` (epoch, batch, item ...).
 pub fn generator(seed: u64, purpose: &str, position: &[u64]) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
@@ -17,7 +17,7 @@ pub fn generator(seed: u64, purpose: &str, position: &[u64]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// A standard normal number (Box and Muller 1958).
+/// Draws a standard normal number (Box and Muller 1958).
 pub fn normal(rng: &mut impl rand::Rng) -> f32 {
     use rand::RngExt;
     let u: f64 = 1.0 - rng.random::<f64>();

@@ -45,8 +45,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The learning rate of step `step` (from 0); `reductions` counts what
-    /// [`Shape::Plateau`] has reduced it so far.
+    /// Returns the learning rate of step `step` (from 0); `reductions` is the number
+    /// of times that [`Shape::Plateau`] has reduced it so far.
     pub fn rate(&self, step: u64, reductions: u64) -> f64 {
         if step < self.warmup_steps {
             return self.base * (step + 1) as f64 / self.warmup_steps as f64;
@@ -71,7 +71,7 @@ impl Schedule {
     }
 }
 
-/// Counts observations since a figure was last better than ever.
+/// The best figure so far, and the number of observations since.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Patience {
     /// The best figure so far.

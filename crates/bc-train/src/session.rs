@@ -14,10 +14,10 @@ use bc_formats::atomic;
 use bc_formats::config::{Config, Figure};
 use bc_ranks::Ranks;
 
-use crate::best::{self, BEST, Ranked};
+use crate::best::{self, BEST, RankedNetwork};
 use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
 use crate::data::{Batch, Loader};
-use crate::ending::{best_figure, end};
+use crate::ending::{best_figure, completion_reason};
 use crate::folder::LAST;
 use crate::learner::{Learner, Losses};
 use crate::ranks::{SharedError, print_once};
@@ -31,7 +31,7 @@ use crate::validate::{Figures, validate};
 pub enum Outcome {
     /// The run was already complete.
     NothingToDo,
-    /// Ctrl-C or SIGTERM: the run was saved and can be resumed; the text tells where.
+    /// Ctrl-C or SIGTERM: the run was saved and can be resumed; the text says where.
     Interrupted(String),
     /// `[train] max_minutes` are over: the run was saved and can be resumed.
     OutOfTime,
@@ -48,17 +48,19 @@ pub(crate) struct Session<'a> {
     checkpoints: Checkpoints,
     recorder: Recorder,
     bar: ProgressBar,
-    /// When this process began to train, and how many items it has trained on since then.
+    /// When this process began to train.
     began: Instant,
+    /// Number of items that this process has trained on.
     items: usize,
-    /// When the last checkpoint was saved, or the work began.
+    /// When this process saved the last checkpoint, or began to train.
     saved: Instant,
+    /// Whether the validation split suffices for a validation.
     can_validate: bool,
     ranks: Ranks,
 }
 
 impl<'a> Session<'a> {
-    /// A session that continues from `state`, whose tensors are in `learner`.
+    /// Creates a session that continues from `state`, whose tensors are in `learner`.
     pub(crate) fn new(
         config: &'a Config,
         setup: Setup,
@@ -96,7 +98,7 @@ impl<'a> Session<'a> {
     }
 
     /// Trains until the run is complete, its time is over, or a signal comes.
-    pub(crate) fn work(mut self) -> Result<Outcome> {
+    pub(crate) fn run(mut self) -> Result<Outcome> {
         let config = &self.config.train;
         let mut loader = Loader::start(
             self.setup.assembler.clone(),
@@ -111,7 +113,7 @@ impl<'a> Session<'a> {
             if self.state.pending && !self.finish_pending()? {
                 return self.interrupted();
             }
-            if end(self.config, &self.state).is_some() {
+            if completion_reason(self.config, &self.state).is_some() {
                 break;
             }
             let over = config.max_minutes > 0.0 && self.began.elapsed() >= minutes(config.max_minutes);
@@ -140,7 +142,7 @@ impl<'a> Session<'a> {
         Ok(Outcome::Finished)
     }
 
-    /// One step of the optimiser, from as many batches as it takes.
+    /// Makes one optimiser step, from as many batches as `[train] accumulate` says or the pass still has.
     fn step(&mut self, loader: &mut Loader) -> Result<StepLine> {
         let (started, waited) = (Instant::now(), loader.waited);
         let per_pass = self.setup.sampler.batches_per_pass();
@@ -154,13 +156,13 @@ impl<'a> Session<'a> {
             let last = batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
             let losses = self.learner.accumulate(&batch, last, loader.peek())?;
             if !losses.sum.is_finite() {
-                return Err(self.not_finite("the loss", losses.sum, &batch));
+                return Err(self.not_finite_error("the loss", losses.sum, &batch));
             }
             sum.add(&losses);
             if last {
                 sum.gradient_norm = self.learner.step(rate, batches)?;
                 if !sum.gradient_norm.is_finite() {
-                    return Err(self.not_finite("the gradient", sum.gradient_norm, &batch));
+                    return Err(self.not_finite_error("the gradient", sum.gradient_norm, &batch));
                 }
                 break batch.length_s;
             }
@@ -195,7 +197,7 @@ impl<'a> Session<'a> {
         }
         let every = self.config.train.validate_every_passes;
         let due = pass_ended && every > 0 && self.state.passes.is_multiple_of(every) && self.can_validate;
-        let finished = end(self.config, &self.state).is_some();
+        let finished = completion_reason(self.config, &self.state).is_some();
         self.state.before_end = (finished && !due).then(|| self.state.validation.clone());
         self.state.pending = due || finished;
     }
@@ -206,14 +208,16 @@ impl<'a> Session<'a> {
         if self.can_validate && !self.validate()? {
             return Ok(false);
         }
-        if self.state.validation.early_stopping.best.is_none() && end(self.config, &self.state).is_some() {
+        if self.state.validation.early_stopping.best.is_none()
+            && completion_reason(self.config, &self.state).is_some()
+        {
             if self.can_validate {
                 tracing::warn!("no validation gave a figure; the last network counts as the best");
             }
             export(&mut self.learner, &self.ranks, &self.config.train.run.join(BEST))?;
             self.state.validation.best_step = self.state.step;
         }
-        if self.config.train.save_last && end(self.config, &self.state).is_some() {
+        if self.config.train.save_last && completion_reason(self.config, &self.state).is_some() {
             export(&mut self.learner, &self.ranks, &self.config.train.run.join(LAST))?;
         }
         self.state.pending = false;
@@ -221,8 +225,8 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Validates, keeps the best network, updates the plateau schedule, decides on early stopping. Returns
-    /// false, with nothing changed, if a signal came first.
+    /// Validates the network, exports it if it is the best so far, updates the plateau schedule and decides on early
+    /// stopping. Returns false, with nothing changed, if a signal came first.
     fn validate(&mut self) -> Result<bool> {
         let started = Instant::now();
         let config = &self.config.train;
@@ -238,14 +242,14 @@ impl<'a> Session<'a> {
             validation.best_step = self.state.step;
             export(&mut self.learner, &self.ranks, &config.run.join(BEST))?;
         }
-        let ranked = Ranked { step: self.state.step, figure };
-        if best::enter(&mut validation.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
+        let ranked = RankedNetwork { step: self.state.step, figure };
+        if best::insert(&mut validation.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
             export(&mut self.learner, &self.ranks, &best::path(&config.run, self.state.step))?;
         }
-        // Kept for a run that is extended later.
+        // The networks of the ranking before the end are still needed if the run is extended later.
         let before = self.state.before_end.iter().flat_map(|before| &before.ranking);
         if self.ranks.is_first() {
-            best::tidy(&config.run, validation.ranking.iter().chain(before));
+            best::remove_unlisted(&config.run, validation.ranking.iter().chain(before));
         }
         if let Shape::Plateau { patience, .. } = self.setup.schedule.shape {
             validation.plateau.observe(figure, higher);
@@ -284,11 +288,12 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// The epoch of the last step, from 0; a step that ends an epoch belongs to it.
+    /// Returns the epoch of the last step, from 0; a step that ends an epoch belongs to it.
     fn epoch_of_last_step(&self) -> u64 {
         if self.state.batch == 0 { self.state.epoch.saturating_sub(1) } else { self.state.epoch }
     }
 
+    /// Saves a checkpoint.
     fn save(&mut self) -> Result<()> {
         self.learner.check_ranks()?;
         let best = self.config.train.run.join(BEST);
@@ -308,11 +313,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Saves the run after Ctrl-C or SIGTERM.
     fn interrupted(mut self) -> Result<Outcome> {
         let saved = self.stop()?;
         Ok(Outcome::Interrupted(saved))
     }
 
+    /// Saves the run when `[train] max_minutes` are over.
     fn out_of_time(mut self) -> Result<Outcome> {
         let saved = self.stop()?;
         self.print(format!(
@@ -322,7 +329,7 @@ impl<'a> Session<'a> {
         Ok(Outcome::OutOfTime)
     }
 
-    /// Saves a run that is not complete; returns a text that tells where, and how to continue.
+    /// Saves a run that is not complete; returns a message that says where it was saved and how to continue.
     fn stop(&mut self) -> Result<String> {
         self.save()?;
         self.bar.abandon();
@@ -351,6 +358,7 @@ impl<'a> Session<'a> {
         print_once(&self.ranks, text);
     }
 
+    /// Prints steps, speed and the best figure of a complete run.
     fn report_end(&self, loader: &Loader) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let run = &self.config.train.run;
@@ -367,15 +375,15 @@ impl<'a> Session<'a> {
         if let Some(cost) = self.learner.reduction_cost().filter(|cost| cost.steps > 0) {
             self.print(format!("{} ranks: {cost}", self.ranks.size()));
         }
-        if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
+        if let (true, Some(end)) = (self.state.stopped_early, completion_reason(self.config, &self.state)) {
             self.print(end);
         }
         self.print(format!("the network: {}", run.join(BEST).display()));
         Ok(())
     }
 
-    /// The error of a loss or norm that is not finite: all ranks have the same value, and all end with it.
-    fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> anyhow::Error {
+    /// Returns the error of a loss or norm that is not finite: all ranks have the same value, and all end with it.
+    fn not_finite_error(&self, what: &str, value: f32, batch: &Batch) -> anyhow::Error {
         let ids: Vec<String> = batch.items.iter().map(|&item| self.setup.data.item_name(item)).collect();
         let saved = match self.checkpoints.latest() {
             Ok(Some((folder, _))) => format!(
@@ -406,7 +414,7 @@ fn export(learner: &mut Learner, ranks: &Ranks, path: &Path) -> Result<()> {
     if ranks.is_first() { learner.export(path) } else { Ok(()) }
 }
 
-/// The validation figure that selects the best network, and whether a higher one is better.
+/// Returns the validation figure that selects the best network, and whether a higher one is better.
 fn selection_figure(figure: Figure, figures: &Figures) -> (f64, bool) {
     match figure {
         Figure::Map => (figures.map, true),

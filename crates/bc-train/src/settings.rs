@@ -1,4 +1,4 @@
-//! The settings that the result of a run depends on, and whether those of a saved run are the requested ones.
+//! The settings that the result of a run depends on, and their comparison with those of a saved run.
 
 use anyhow::Result;
 use bc_formats::config::{AugmentConfig, Config, ModelConfig, TrainConfig};
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::data::DataSet;
 
-/// Keys of `[train]` that do not change the steps of a run, or that say how long it continues (which a
-/// cosine's rate depends on, and a resume says so).
+/// Keys of `[train]` that may differ when a run is resumed: they do not change its steps, or only say how long it continues.
+/// (A cosine schedule depends on that length; a resume warns of it.)
 const RESUMABLE_KEYS: &[&str] = &[
     "run",
     "device",
@@ -30,7 +30,7 @@ const RESUMABLE_KEYS: &[&str] = &[
     "save_last",
 ];
 
-/// Everything that the result of training depends on.
+/// Returns all settings that the result of training depends on.
 pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
     let mut train = serde_json::to_value(&config.train)?;
     if let Some(keys) = train.as_object_mut() {
@@ -40,7 +40,7 @@ pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
         "model": config.model,
         "train": train,
         "augment": config.augment,
-        "features": { "cqt": data.cqt, "fingerprint": data.fingerprint, "splits": data.splits },
+        "features": { "cqt": data.cqt, "fingerprint": data.fingerprint, "splits": data.splits_fingerprint },
     });
     if let Some(painted) = &data.painted {
         settings["paint"] = painted.settings.clone();
@@ -48,21 +48,22 @@ pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
     Ok(settings)
 }
 
-/// Where a saved run's settings differ from those asked for: `train.margin: 0.3 against 0.5`. A key that is absent from
-/// the saved run has its default, which is how the program behaved before the key existed; a key that the program does
-/// not know counts as a difference, because its effect is unknown.
+/// Returns the differences between the settings of a saved run and those requested, such as
+/// `train.margin: 0.3 against 0.5`. A key that is absent from the saved run has its default, which is how the program
+/// behaved before the key existed. A key that the program does not know counts as a difference, because its effect is
+/// unknown.
 pub(crate) fn differences(saved: &Value, requested: &Value) -> Vec<String> {
     let mut saved = saved.clone();
     if let Some(sections) = saved.as_object_mut() {
-        complete::<ModelConfig>(sections.entry("model").or_insert_with(|| json!({})));
-        complete::<AugmentConfig>(sections.entry("augment").or_insert_with(|| json!({})));
+        fill_defaults::<ModelConfig>(sections.entry("model").or_insert_with(|| json!({})));
+        fill_defaults::<AugmentConfig>(sections.entry("augment").or_insert_with(|| json!({})));
         let train = sections.entry("train").or_insert_with(|| json!({}));
-        complete::<TrainConfig>(train);
+        fill_defaults::<TrainConfig>(train);
         if let Some(keys) = train.as_object_mut() {
             keys.retain(|key, _| !RESUMABLE_KEYS.contains(&key.as_str()));
         }
         if let Some(cqt) = sections.get_mut("features").and_then(|features| features.get_mut("cqt")) {
-            complete::<CqtSettings>(cqt);
+            fill_defaults::<CqtSettings>(cqt);
         }
     }
     let mut found = Vec::new();
@@ -70,9 +71,9 @@ pub(crate) fn differences(saved: &Value, requested: &Value) -> Vec<String> {
     found
 }
 
-/// Adds the defaults of keys that `section` lacks, and writes its values as this program does (1 and 1.0 are the
-/// same learning rate).
-fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
+/// Adds the defaults of keys that `section` lacks, and rewrites its values as this program writes them (so that 1 and 1.0
+/// are the same learning rate).
+fn fill_defaults<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
     let (Some(saved), Ok(Value::Object(defaults))) =
         (section.as_object_mut(), serde_json::to_value(S::default()))
     else {
@@ -83,13 +84,14 @@ fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
         known.insert(key.clone(), saved.remove(&key).unwrap_or(default));
     }
     let known = Value::Object(known);
-    let read_anew = serde_json::from_value::<S>(known.clone()).and_then(|read| serde_json::to_value(&read));
-    if let Value::Object(known) = read_anew.unwrap_or(known) {
-        // Keys that are left are unknown to this program.
+    let rewritten = serde_json::from_value::<S>(known.clone()).and_then(|read| serde_json::to_value(&read));
+    if let Value::Object(known) = rewritten.unwrap_or(known) {
+        // The keys that are still in `saved` are unknown to this program, and stay.
         saved.extend(known);
     }
 }
 
+/// Adds the differences between two values to `found`; `path` names the values, such as `train.margin`.
 fn compare(path: &str, saved: &Value, requested: &Value, found: &mut Vec<String>) {
     match (saved, requested) {
         (Value::Object(a), Value::Object(b)) => {

@@ -1,4 +1,4 @@
-//! The parts of a run that exist before its first step: data, batches, network, schedule.
+//! Builds what a run needs before its first step from the configuration: data, batch plans and learning rates.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use bc_formats::run::NetworkInput;
 use bc_ranks::Ranks;
 
 use crate::data::{Assembler, DataSet};
-use crate::learner::{Learner, Sources};
+use crate::learner::{DataFingerprints, Learner};
 use crate::sampler::{Composition, Mixture, Order, RankSplit, Sampler};
 use crate::schedule::{Schedule, Shape};
 
-/// The parts of a run that exist before its first step.
+/// The data of a run, and how batches and learning rates are made.
 pub struct Setup {
-    /// Training and validation splits.
+    /// The training and validation splits with their features.
     pub data: Arc<DataSet>,
-    /// Outputs of the classifier.
+    /// Number of outputs of the classifier.
     pub classes: usize,
     /// How audio becomes the network's input.
     pub input: NetworkInput,
-    /// Plans batches.
+    /// Plans which versions form which batch.
     pub sampler: Sampler,
-    /// Makes batches.
+    /// Turns the plan of a batch into the network's input.
     pub assembler: Arc<Assembler>,
-    /// The learning rate.
+    /// The learning rate of every step.
     pub schedule: Schedule,
 }
 
@@ -32,8 +32,8 @@ impl Setup {
     /// Reads the data and checks that the configuration fits it.
     ///
     /// # Errors
-    /// The errors of [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
-    /// crops shorter than a column; batches that cannot be divided among the `ranks`.
+    /// The errors of [`DataSet::open`]; fewer classes than cliques; a split too small to fill a batch; crops shorter than
+    /// a column of the network's input; fewer cliques or triplets in a batch than there are `ranks`.
     pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
         let data = Arc::new(crate::data::open(config, ranks)?);
         let (train, cliques) = (&config.train, data.classes());
@@ -45,7 +45,7 @@ impl Setup {
             ),
         };
         let input = NetworkInput { cqt: data.cqt, pool: config.model.pool, scale: config.model.scale };
-        let sampler = sampler(config, &data, ranks)?;
+        let sampler = build_sampler(config, &data, ranks)?;
         let assembler = Assembler::new(
             data.clone(),
             config.augment.clone(),
@@ -56,21 +56,22 @@ impl Setup {
             RankSplit::new(sampler.composition(), ranks.rank(), ranks.size()),
         )?;
         let assembler = Arc::new(assembler);
-        let schedule = schedule(config, &sampler);
+        let schedule = build_schedule(config, &sampler);
         Ok(Self { data, classes, input, sampler, assembler, schedule })
     }
 
-    /// A network with weights drawn from the seed.
+    /// Creates a network with weights drawn from the seed.
     ///
     /// # Errors
     /// A device that this build does not support; a rank that has ended.
-    pub fn learner(&self, config: &Config, ranks: &Ranks) -> Result<Learner> {
-        let sources = Sources { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
-        Learner::new(config, self.classes, &self.input, &sources, ranks)
+    pub fn new_learner(&self, config: &Config, ranks: &Ranks) -> Result<Learner> {
+        let data_fingerprints =
+            DataFingerprints { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
+        Learner::new(config, self.classes, &self.input, &data_fingerprints, ranks)
     }
 }
 
-/// The step after which training ends.
+/// Returns the number of steps after which training ends: all epochs, or `[train] max_steps`.
 pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     let all = schedule.steps_per_epoch * config.train.epochs;
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
@@ -90,14 +91,15 @@ fn refuse_too_many_ranks(train: &TrainConfig, ranks: usize) -> Result<()> {
     Ok(())
 }
 
-/// Triplets of the smallest batch. Batch norm needs two values: in all ranks together, or in each rank if they do not
-/// share their norms.
+/// Returns the number of triplets in the smallest batch that batch norm can be trained on, which needs two values: in all
+/// ranks together, or in each rank if they do not share their batch norms.
 fn min_triplets(train: &TrainConfig, ranks: usize) -> usize {
-    let each = if train.separate_forwards { 2 } else { 1 };
-    if train.sync_norms { each } else { each * ranks }
+    let per_norm = if train.separate_forwards { 2 } else { 1 };
+    if train.sync_norms { per_norm } else { per_norm * ranks }
 }
 
-fn sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
+/// Builds the sampler of painted versions, or of the training split.
+fn build_sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
     let train = &config.train;
     refuse_too_many_ranks(train, ranks.size())?;
     let order = match train.order {
@@ -105,11 +107,11 @@ fn sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
         PassOrder::Mixed => Order::Mixed,
     };
     if let Some(painted) = &data.painted {
-        let name = format!("the training split of {}", config.features.index.display());
+        let split_name = format!("the training split of {}", config.features.index.display());
         let mixture = Mixture {
             cliques: train.cliques_per_batch,
             versions: train.versions_per_clique,
-            pools: data.pools(painted, train.features_share, name),
+            pools: data.pools(painted, train.features_share, split_name),
             batches_per_pass: train.batches_per_pass,
         };
         return Sampler::from_mixture(train.seed, order, train.lengths_s.clone(), mixture);
@@ -123,18 +125,18 @@ fn sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
             Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }
         }
     };
-    Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques()).with_context(|| {
-        match train.debug {
-            true => "the random features of [train] debug".to_owned(),
-            false => config.features.index.display().to_string(),
-        }
-    })
+    let source = || match train.debug {
+        true => "the random features of [train] debug".to_owned(),
+        false => config.features.index.display().to_string(),
+    };
+    Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques()).with_context(source)
 }
 
-fn schedule(config: &Config, sampler: &Sampler) -> Schedule {
+/// Builds the learning rate schedule of `[train]`.
+fn build_schedule(config: &Config, sampler: &Sampler) -> Schedule {
     let train = &config.train;
-    let per_pass = sampler.batches_per_pass().div_ceil(train.accumulate);
-    let steps_per_epoch = (per_pass * sampler.passes()) as u64;
+    let steps_per_pass = sampler.batches_per_pass().div_ceil(train.accumulate);
+    let steps_per_epoch = (steps_per_pass * sampler.passes()) as u64;
     let shape = match train.schedule {
         ScheduleKind::Constant => Shape::Constant,
         ScheduleKind::Cosine => Shape::Cosine,

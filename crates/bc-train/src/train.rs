@@ -1,4 +1,7 @@
-//! How a run begins, or continues from a checkpoint.
+//! Starts a run, or continues it from its latest checkpoint.
+//!
+//! [`train_with`] reads the data, finds the latest checkpoint, checks that all ranks agree, prepares the network, locks the
+//! run's folder, and hands over to a [`Session`], which trains.
 
 use std::fs::File;
 
@@ -10,7 +13,9 @@ use serde_json::Value;
 
 use crate::best::{self, BEST};
 use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
-use crate::ending::{best_figure, end, warn_of_other_length, warn_of_other_machine, warn_of_other_ranks};
+use crate::ending::{
+    best_figure, completion_reason, warn_of_other_length, warn_of_other_machine, warn_of_other_ranks,
+};
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
@@ -25,22 +30,22 @@ use crate::setup::Setup;
 /// What to do with an existing run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Whether it is an error if there is nothing to resume.
+    /// Whether it is an error if there is no checkpoint to resume from.
     pub resume: bool,
-    /// Whether an existing run is removed.
+    /// Whether an existing run is removed, and training starts again.
     pub fresh: bool,
 }
 
-/// Trains in this process alone, or continues with a run that is not complete.
+/// Trains in this process alone; continues a run that is not complete.
 ///
 /// # Errors
-/// Data that cannot be trained on; a run folder of other settings, of another process, or with a configuration
-/// that is not a run's; a loss that is not finite; a full disk.
+/// Data that cannot be trained on; a run folder that holds a run of other settings, that another process trains in, or
+/// whose `config.toml` no run wrote; a loss that is not finite; a full disk.
 pub fn train(config: &Config, options: Options) -> Result<Outcome> {
     train_with(config, options, &Ranks::alone())
 }
 
-/// Trains as one of several ranks. All of them call it; only rank 0 writes files and prints.
+/// Trains as one of several ranks. Every rank calls this function; only rank 0 writes files and prints.
 ///
 /// # Errors
 /// The errors of [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
@@ -60,16 +65,16 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
         folder::refuse_foreign_config(run)?;
     }
     let machine = Machine::current(ranks.size());
-    let step = saved.as_ref().map(|(_, saved)| saved.step);
-    refuse_other_ranks(ranks, &settings, &config.train, &machine, step)?;
-    let mut learner = setup.learner(config, ranks)?;
+    let saved_step = saved.as_ref().map(|(_, saved)| saved.step);
+    require_same_on_all_ranks(ranks, &settings, &config.train, &machine, saved_step)?;
+    let mut learner = setup.new_learner(config, ranks)?;
     let memory_check = MemoryCheck::new(config, &setup, learner.network(), ranks)?;
     let (mut state, resumed) = match saved {
-        None => (begin(config, &setup, &mut learner, ranks)?, Resumed::Never),
+        None => (initial_state(config, &setup, &mut learner, ranks)?, Resumed::Never),
         Some((folder, saved)) => {
             folder::refuse_other_settings(run, &saved.settings, &settings)?;
-            if let Some(complete) = complete(config, &saved) {
-                print_once(ranks, complete);
+            if let Some(message) = nothing_to_do_message(config, &saved) {
+                print_once(ranks, message);
                 return Ok(Outcome::NothingToDo);
             }
             learner.load(&folder)?;
@@ -77,7 +82,7 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
             warn_of_other_length(&setup.schedule, &saved);
             warn_of_other_machine(&saved, &machine.instruction_set);
             warn_of_other_ranks(config, &saved, ranks.size());
-            resume(config, saved)
+            resumed_state(config, saved)
         }
     };
     memory_check.check()?;
@@ -85,35 +90,37 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     state.total_steps = setup.schedule.total_steps;
     state.instruction_set.clone_from(&machine.instruction_set);
     state.ranks = ranks.size();
-    let prolonged = resumed != Resumed::Never && end(config, &state).is_none();
+    let continues = resumed != Resumed::Never && completion_reason(config, &state).is_none();
+    // Held until the session ends.
     let _lock =
-        ranks.is_first().then(|| take_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
-    if prolonged {
+        ranks.is_first().then(|| lock_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
+    if continues {
         undo_final_validation(config, &checkpoints, &mut state, ranks)?;
     }
     let recorder = match ranks.is_first() {
-        true => record(config, resumed, StartLine { step: state.step, machine, time: now() })?,
+        true => open_recorder(config, resumed, StartLine { step: state.step, machine, time: now() })?,
         false => Recorder::disabled(),
     };
-    // After this, rank 0 holds the folder's lock, or all ranks have failed.
+    // No rank trains before rank 0 holds the folder's lock.
     ranks.wait()?;
     let session = Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone());
-    session.work().map_err(|error| memory_check.explain(error))
+    session.run().map_err(|error| memory_check.explain(error))
 }
 
-/// Ranks that were started differently would train different networks, or wait for each other for ever.
-fn refuse_other_ranks(
+/// Refuses ranks that were started differently: they would train different networks, or wait for each other for ever.
+/// `saved_step` is the step of the latest checkpoint that this rank sees.
+fn require_same_on_all_ranks(
     ranks: &Ranks,
     settings: &Value,
     train: &TrainConfig,
     machine: &Machine,
-    step: Option<u64>,
+    saved_step: Option<u64>,
 ) -> Result<()> {
     ranks.require_same("the configuration or the data", &settings.to_string()).context(
         "all ranks need one configuration and one index and features, on a file system that all of them see",
     )?;
-    // These may change at a resume and are no settings, but decide which messages come next. (A backward pass that
-    // recomputes activations asks the others for the statistics of its norms again.)
+    // These may change when a run is resumed and so are not in `settings`, but ranks that disagree on them would expect
+    // different messages. (A backward pass that recomputes activations exchanges batch norm statistics again.)
     let course = serde_json::json!({
         "epochs": train.epochs,
         "max_steps": train.max_steps,
@@ -127,23 +134,23 @@ fn refuse_other_ranks(
     ranks
         .require_same("the instruction set", &machine.instruction_set)
         .context("ranks on such machines would differ in the last bits; take machines of one kind")?;
-    let step = step.map_or_else(|| "none".to_owned(), |step| format!("step {step}"));
+    let checkpoint = saved_step.map_or_else(|| "none".to_owned(), |step| format!("step {step}"));
     ranks
-        .require_same("the latest checkpoint", &step)
+        .require_same("the latest checkpoint", &checkpoint)
         .context("the run's folder must be on a file system that all ranks see alike; start again")
 }
 
-/// The state to continue from, and which lines the record keeps.
-fn resume(config: &Config, saved: State) -> (State, Resumed) {
+/// Returns the state to continue from, and the point up to which the record is kept.
+fn resumed_state(config: &Config, saved: State) -> (State, Resumed) {
     let state = State { stopped_early: false, ..saved };
-    let prolonged = end(config, &state).is_none();
-    let validated = !state.pending || (prolonged && state.before_end.is_some());
+    let continues = completion_reason(config, &state).is_none();
+    let validated = !state.pending || (continues && state.before_end.is_some());
     let resumed = Resumed::After { step: state.step, validated };
     (state, resumed)
 }
 
-/// Locks the folder for this process, and empties it for a fresh run.
-fn take_folder(
+/// Locks the run's folder for this process, and removes the old run's files if a fresh run was requested.
+fn lock_folder(
     config: &Config,
     options: Options,
     setup: &Setup,
@@ -153,8 +160,8 @@ fn take_folder(
     let run = &config.train.run;
     let lock = folder::lock(run)?;
     if options.fresh {
-        // Only now, after all checks: a refused run must not remove an old one.
-        folder::empty(run, &setup.data.mapped_file())?;
+        // After all checks, because a run that is refused must not remove an old one.
+        folder::remove_run_files(run, &setup.data.mapped_file())?;
     } else if checkpoints.latest()?.map_or(0, |(_, state)| state.step) != state.step {
         bail!("{}: another process has trained in it meanwhile; start again", run.display());
     }
@@ -162,15 +169,15 @@ fn take_folder(
 }
 
 /// Writes the resolved configuration and opens the record.
-fn record(config: &Config, resumed: Resumed, start: StartLine) -> Result<Recorder> {
+fn open_recorder(config: &Config, resumed: Resumed, start: StartLine) -> Result<Recorder> {
     atomic::write(&config.train.run.join(CONFIG), config.to_commented_toml())?;
     let mut recorder = Recorder::open(&config.train.run, resumed)?;
     recorder.add(Line::Start(start))?;
     Ok(recorder)
 }
 
-/// The state before the first step of a new run.
-fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -> Result<State> {
+/// Loads the weights of `[train] init`, if any, and returns the state before the first step of a new run.
+fn initial_state(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -> Result<State> {
     if let Some(note) = learner.load_init()? {
         print_once(ranks, note);
     }
@@ -178,9 +185,9 @@ fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -
     Ok(State { pending, ..State::default() })
 }
 
-/// The message that there is nothing left to do, with what would continue the run; `None` if there is.
-fn complete(config: &Config, saved: &State) -> Option<String> {
-    end(config, saved).filter(|_| !saved.pending).map(|end| {
+/// Returns the message for a run that is complete, with the setting that would continue it; `None` if it is not complete.
+fn nothing_to_do_message(config: &Config, saved: &State) -> Option<String> {
+    completion_reason(config, saved).filter(|_| !saved.pending).map(|end| {
         format!(
             "{}: nothing to do, training is complete ({} steps, best {}): {end}; --fresh starts again",
             config.train.run.display(),
@@ -190,8 +197,8 @@ fn complete(config: &Config, saved: &State) -> Option<String> {
     })
 }
 
-/// For a run that is extended after it ended between two planned validations: reverts what its last validation changed,
-/// so that the run continues as if it had never ended.
+/// Reverts what the final validation changed, if the run is extended after it ended between two planned validations, so
+/// that it continues as if it had never ended.
 fn undo_final_validation(
     config: &Config,
     checkpoints: &Checkpoints,
@@ -200,7 +207,7 @@ fn undo_final_validation(
 ) -> Result<()> {
     let Some(before) = state.before_end.clone() else { return Ok(()) };
     state.validation = before;
-    // If the run is resumed without being extended after all, the end is done again.
+    // In the file the final validation is pending again, in case the next resume does not extend the run after all.
     state.pending = true;
     checkpoints.update(state)?;
     (state.pending, state.before_end) = (false, None);
@@ -209,9 +216,9 @@ fn undo_final_validation(
     }
     let (destination, saved) =
         (config.train.run.join(BEST), checkpoints.path(state.step).join(BEST_BEFORE_END));
-    best::tidy(&config.train.run, state.validation.ranking.iter());
+    best::remove_unlisted(&config.train.run, state.validation.ranking.iter());
     if !saved.exists() {
-        // There was no best network before; the first validation to come is better than none, and writes over it.
+        // There was no best network before the end. The next validation will be the best so far and replace the file.
         return Ok(());
     }
     let bytes = std::fs::read(&saved).with_context(|| format!("cannot read {}", saved.display()))?;

@@ -13,7 +13,7 @@ use crate::randomness::generator;
 
 /// Maximum number of tracks of equal length that are embedded together.
 const MAX_BATCH: usize = 16;
-/// PyTorch's `pairwise_distance` adds this to every difference.
+/// Added to every difference, as PyTorch's `pairwise_distance` does.
 const EPSILON: f64 = 1e-6;
 
 /// The figures of a validation.
@@ -34,9 +34,11 @@ impl Figures {
     const NONE: Self = Self { map: f64::NAN, mr1: f64::NAN, hit_at_1: f64::NAN, triplet: f64::NAN };
 }
 
-/// Embeddings of the tracks of a validation, each at its position.
+/// Embeddings of all validation tracks, in the order of [`DataSet::validation`].
 struct Embeddings {
+    /// Before the BNNeck.
     f_t: Vec<Vec<f32>>,
+    /// After the BNNeck.
     f_c: Vec<Vec<f32>>,
 }
 
@@ -94,7 +96,8 @@ struct Group {
     positions: Vec<usize>,
 }
 
-fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
+/// Groups the validation tracks by their length, up to [`MAX_BATCH`] tracks each.
+fn groups_by_length(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (position, &track) in data.validation.iter().enumerate() {
         let columns = data.store.tracks()[track].frames / input.group()?;
@@ -107,7 +110,7 @@ fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     Ok(by_length.into_iter().flat_map(cut).collect())
 }
 
-/// Every rank embeds one group of each round, and receives the embeddings of all ranks.
+/// Embeds all validation tracks: every rank embeds one group of each round, and receives the embeddings of all ranks.
 fn embed(
     learner: &Learner,
     data: &DataSet,
@@ -118,7 +121,7 @@ fn embed(
     let mut f_t: Vec<Vec<f32>> = vec![Vec::new(); data.validation.len()];
     let mut f_c = f_t.clone();
     let dim = learner.network().settings().embedding();
-    for round in groups(data, input)?.chunks(ranks.size()) {
+    for round in groups_by_length(data, input)?.chunks(ranks.size()) {
         let [stopped] = ranks.any([stop()])?;
         if stopped {
             return Ok(None);
@@ -140,7 +143,7 @@ fn embed(
     Ok(Some(Embeddings { f_t, f_c }))
 }
 
-/// f_t and f_c of each track, one after the other.
+/// Embeds the tracks of a group; returns f_t and f_c of each track, one after the other.
 fn embed_group(learner: &Learner, data: &DataSet, input: &NetworkInput, group: &Group) -> Result<Vec<f32>> {
     let Group { columns, positions } = group;
     let bins = input.rows();
@@ -154,6 +157,7 @@ fn embed_group(learner: &Learner, data: &DataSet, input: &NetworkInput, group: &
     Ok(rows.flat_map(|(f_t, f_c)| [f_t, f_c]).flatten().copied().collect())
 }
 
+/// Returns the evaluation rules of the validation, with the configured distance.
 fn policy(distance: Distance) -> bc_retrieval::Policy {
     let distance = match distance {
         Distance::Cosine => bc_retrieval::Distance::Cosine,
@@ -162,7 +166,7 @@ fn policy(distance: Distance) -> bc_retrieval::Policy {
     bc_retrieval::Policy { distance, ..bc_retrieval::Policy::default() }
 }
 
-/// Mean of max(0, d(a, p) - d(a, n) + margin); the triplets are the same at every validation.
+/// Computes the mean of max(0, d(a, p) - d(a, n) + margin); the triplets are the same at every validation.
 fn triplet_loss(embeddings: &[Vec<f32>], cliques: &[u32], margin: f64, seed: u64) -> f64 {
     let triplets = crate::mining::random(cliques, &mut generator(seed, "validation triplets", &[]));
     let distance = |a: u32, b: u32| {

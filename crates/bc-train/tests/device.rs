@@ -12,7 +12,7 @@ use bc_formats::config::Config;
 use bc_nn::Backend;
 use bc_ranks::Ranks;
 use bc_train::data::Loader;
-use bc_train::learner::{Learner, Losses, Sources};
+use bc_train::learner::{DataFingerprints, Learner, Losses};
 use bc_train::ranks::ReductionPath;
 use bc_train::setup::Setup;
 use support::{TOLERANCE, config, difference, waves};
@@ -41,7 +41,7 @@ fn learn(hip_cpu: &Path, config: &Config, ranks: &Ranks, early: bool) -> RankRes
     let device = bc_cuda::emulated::open(hip_cpu).unwrap();
     let backend = Backend::on_device(Gpu::new(device, Precision::F32), None);
     let setup = ranks.first_then_others(|| Setup::new(config, ranks)).unwrap();
-    let sources = Sources { inputs: Default::default(), cliques: String::new() };
+    let sources = DataFingerprints { inputs: Default::default(), cliques: String::new() };
     let mut learner =
         Learner::on_backend(&backend, config, setup.classes, &setup.input, &sources, ranks).unwrap();
     let mut loader = Loader::start(setup.assembler.clone(), setup.sampler.clone(), 1, 0, 0, 4);

@@ -132,7 +132,7 @@ fn batches_have_their_shares_and_new_versions_in_every_epoch() {
     let folder = TestFolder::new();
     let shares = ["train.features_share=0.5", "train.source_shares=[1,1]", "train.batches_per_pass=5"];
     let setup = Setup::new(&folder.config(&shares), &bc_ranks::Ranks::alone()).unwrap();
-    assert_eq!(setup.data.training, 18);
+    assert_eq!(setup.data.training_tracks, 18);
     // Six cliques of the index, 20 works.
     assert_eq!(setup.data.classes(), 26);
     let (first, second) = (epoch(&setup, 0), epoch(&setup, 1));
@@ -160,7 +160,7 @@ fn without_shares_works_count_by_weight_and_are_used_once() {
     let setup = Setup::new(&folder.config(&["paint.weights=[3,1]"]), &bc_ranks::Ranks::alone()).unwrap();
     // 8 works of weight 3 and 12 of weight 1 are two thirds and a third of the four cliques of a batch: nine batches
     // until the 12 have passed. Stored cliques are not trained on.
-    assert_eq!((setup.data.training, setup.sampler.batches_per_pass()), (0, 9));
+    assert_eq!((setup.data.training_tracks, setup.sampler.batches_per_pass()), (0, 9));
     let items: Vec<u32> = epoch(&setup, 0).into_iter().flat_map(|batch| batch.items).collect();
     let songs = items.iter().filter(|item| **item as usize >= REELS).count();
     assert_eq!((songs, items.len()), (2 * SONGS, 72));
@@ -181,7 +181,7 @@ fn clique_and_work_with_one_id_are_one_class_and_held_out_works_are_left_out() {
     let painted = setup.data.painted.as_ref().unwrap();
     assert!(painted.ids().all(|id| !id.starts_with("val-")));
     let work = painted.ids().position(|id| id == "train-0").unwrap();
-    assert_eq!(setup.data.labels[setup.data.training + work], setup.data.labels[0]);
+    assert_eq!(setup.data.labels[setup.data.training_tracks + work], setup.data.labels[0]);
     for batch in epoch(&setup, 0) {
         let mut labels: Vec<u32> = batch.labels.chunks(2).map(|pair| pair[0]).collect();
         labels.sort_unstable();

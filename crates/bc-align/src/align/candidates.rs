@@ -6,10 +6,10 @@ use super::settings::{COSTS, Settings};
 use crate::chroma::Chroma;
 use crate::qmax::{self, Plot};
 
-/// Factor between neighbouring tempo ratios that are tried. A moment of 3.6 s is then at most 3 % too long, a fraction of a cell.
+/// Factor between consecutive tempo ratios that are tried. A moment of 3.6 s is then at most 3 % too long, a fraction of a cell.
 const TEMPO_STEP: f64 = 1.06;
 
-/// A tempo ratio and a key in which two recordings are compared.
+/// A tempo ratio and a transposition at which two recordings are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// Tempo of the second recording over that of the first.
@@ -19,30 +19,32 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The second recording `b` in the key of `first`, with one cell per cell of `first` at this tempo.
+    /// Returns the second recording `b` transposed to the key of `first` and divided into cells that correspond to those of
+    /// `first` at this tempo ratio.
     pub fn apply(&self, first: &Chroma, b: &Chroma) -> Chroma {
         b.means(first.column_s / self.tempo).transposed(self.transposition)
     }
 
-    /// Semitones that the second recording sounds above the first, -5 to 6.
+    /// Returns by how many semitones the second recording sounds above the first, from -5 to 6.
     pub fn key_shift(&self) -> i32 {
         nearest_shift(-self.transposition)
     }
 
-    /// Candidates in this key at up to `steps` tempi in both directions, in steps of `factor`, the nearest first.
+    /// Returns candidates in the same key whose tempo ratios differ by up to `steps` steps of `factor` in both directions, the
+    /// nearest first.
     pub fn neighbours(&self, factor: f64, steps: i32) -> Vec<Self> {
         let steps = std::iter::once(0).chain((1..=steps).flat_map(|step| [step, -step]));
         steps.map(|step| Self { tempo: self.tempo * factor.powi(step), ..*self }).collect()
     }
 }
 
-/// The score of an alignment from the value of its path ([`super::Alignment::score`]).
+/// Returns the score of an alignment from the value of its path ([`super::Alignment::score`]).
 pub fn score(value: f32, first: &Chroma, second: &Chroma) -> f64 {
     f64::from(value) / (first.columns.len() as f64 * second.columns.len() as f64).powf(0.25)
 }
 
-/// The candidates in the best key at the `count` tempi with the greatest scores; empty if the second recording is too short
-/// at every tempo.
+/// Returns the candidates in the best key at the `count` tempi with the greatest scores; empty if the second
+/// recording is too short at every tempo.
 pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Vec<Candidate> {
     let steps = (settings.tempo.max(1.0).ln() / TEMPO_STEP.ln()).round() as i32;
     let keys = first.transpositions(&b.means(settings.cell_s));
@@ -68,7 +70,7 @@ pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Ve
         .collect()
 }
 
-/// The equivalent shift in semitones from -5 to 6.
+/// Returns the equivalent shift in semitones from -5 to 6.
 fn nearest_shift(semitones: i32) -> i32 {
     (semitones + 5).rem_euclid(12) - 5
 }

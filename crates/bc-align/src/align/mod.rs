@@ -2,7 +2,7 @@
 //!
 //! 1. *Key and tempo* ([`candidates`]): the second recording is divided into cells of several lengths (one per tempo ratio)
 //!    and transposed to the keys in which it is most similar to the first; the longest local alignment ([`crate::qmax`]) decides.
-//! 2. *Tempo, finer*: step 3 runs at tempi near that one, and the tempo at which sections fit straight lines best is used.
+//! 2. *Finer tempo*: step 3 runs at tempi near that one, and the tempo at which sections fit straight lines best is used.
 //! 3. *Sections* ([`sections`]): the alignment is traced back from its end (Smith & Waterman 1981) and cut where it jumps; this
 //!    repeats on the rest of both recordings, so that cut, repeated and moved parts are separate sections.
 //! 4. *Tempo*: the common slope of all sections, by least squares.
@@ -19,30 +19,30 @@ pub use self::settings::{Section, Settings};
 use crate::Error;
 use crate::chroma::Chroma;
 
-/// Number of tempi that are examined more closely.
+/// Number of tempi of the first step around which the second step searches.
 const COARSE_TEMPI: usize = 3;
-/// The tempo of the best alignment is varied by up to this many steps of this factor in both directions.
+/// In the second step, a tempo is varied by up to this many steps of factor [`FINE_STEP`] in both directions.
 const FINE_STEPS: i32 = 4;
 const FINE_STEP: f64 = 1.012;
 
 /// How two recordings match: key shift, tempo ratio and sections.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Alignment {
-    /// Semitones that the second recording sounds above the first, -5 to 6.
+    /// By how many semitones the second recording sounds above the first, from -5 to 6.
     pub key_shift: i32,
     /// Tempo of the second recording over that of the first: above 1 the second is faster.
     pub tempo_ratio: f64,
     /// Length of the best local alignment in cells over the fourth root of the product of both recordings' lengths in
-    /// cells: as [`crate::qmax::similarity`], but the same whichever recording comes first. Compare it with scores of
-    /// known pairs; it is not a probability.
+    /// cells. Unlike [`crate::qmax::similarity`], it is symmetric in the recordings. It is not a probability; compare it with the
+    /// scores of known pairs.
     pub score: f64,
-    /// Matched sections in order of the first recording; none overlap in either.
+    /// Matched sections in order of the first recording. They do not overlap in either recording.
     pub sections: Vec<Section>,
     /// The alignment within the sections: pairs of times (first recording, second recording) in seconds, in order of the first.
     pub path: Vec<(f64, f64)>,
 }
 
-/// Aligns `b` to `a`. If nothing matches there are no sections, and key and tempo are the best ones found.
+/// Aligns `b` to `a`. If nothing matches, the result has no sections, and its key and tempo are the best ones found.
 ///
 /// # Errors
 /// A recording shorter than two moments, or longer than the settings allow.
@@ -78,7 +78,7 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
     })
 }
 
-/// The sections and the score for a candidate: a tempo and a key.
+/// A candidate with the sections found for it and their score.
 struct TriedCandidate {
     candidate: Candidate,
     second: Chroma,
@@ -95,7 +95,7 @@ impl TriedCandidate {
     }
 }
 
-/// The candidate whose sections fit straight lines best; the first of equal ones.
+/// Returns the candidate whose sections fit straight lines best; of equal ones the first.
 fn straightest(tried: &[TriedCandidate]) -> Option<&TriedCandidate> {
     tried
         .iter()

@@ -13,16 +13,16 @@ const MAX_JUMP: usize = 3;
 const MAX_EXTENSION_S: f64 = 12.0;
 /// A section's tempo differs at most by this factor from that of the grids.
 const MAX_SLOPE: f64 = 1.1;
-/// Number of paths that are followed for each section that may be found; most pieces that are not sections are short.
+/// Number of paths that are traced for each section that may be found. Most pieces that turn out not to be sections are short.
 const PATHS_PER_SECTION: usize = 4;
 /// Minimum value of a later path as a share of the first path's value.
 const MIN_SHARE: f32 = 0.25;
 
-/// A cell beyond the certain part belongs to a section if its similarity is above this share of the way from unrelated to
-/// matched cells.
+/// A cell next to a piece belongs to the section if its similarity is above this share of the way from that of unrelated cells to
+/// that of the piece's cells.
 const END_SHARE: f32 = 0.45;
-/// Minimum likeness of a later section as a share of that of the most similar section: two songs in one key can share half a
-/// minute of chords by chance.
+/// Minimum likeness ([`Ends::likeness`]) of a later section as a share of the greatest one. Without it, unrelated songs match:
+/// two songs in one key can share half a minute of chords by chance.
 const MIN_LIKENESS: f32 = 0.75;
 
 /// The sections found on two grids.
@@ -36,11 +36,11 @@ pub struct FoundSections {
     pub slope: f64,
     /// Value of the longest path.
     pub longest: f32,
-    /// How well all sections together fit straight lines at the grids' own tempo.
+    /// How well all sections together fit straight lines at the tempo ratio of the candidate.
     pub straightness: f32,
 }
 
-/// A piece of a path: the cells of the plot it goes through, and whether each is a hit.
+/// A piece of a path: (row, column) of each cell of the plot that it goes through, and whether the cell is a hit.
 type Piece = Vec<(usize, usize, bool)>;
 
 /// Finds all sections of `b`, which must be in the key and nearly at the tempo of `a`.
@@ -85,13 +85,13 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> FoundSections {
     found
 }
 
-/// Position and value of the greatest score; `None` if all are 0.
+/// Returns position and value of the greatest score; `None` if all are 0.
 fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
     let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     (best.1 > 0.0).then_some(best)
 }
 
-/// The path that ends in a cell, from its first hit on.
+/// Returns the path that ends in the cell `end`, beginning with its first hit.
 fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     let index = |row: usize, column: usize| row * plot.columns + column;
     let (mut row, mut column) = end;
@@ -150,7 +150,7 @@ fn best_piece(path: &Piece, max_gap: usize) -> Option<Piece> {
     pieces.into_iter().max_by_key(hits)
 }
 
-/// Number of hits of a piece.
+/// Returns the number of hits of a piece.
 fn hits(piece: &Piece) -> usize {
     piece.iter().filter(|cell| cell.2).count()
 }
@@ -189,7 +189,7 @@ fn dot(a: &[f32; PITCH_CLASSES], b: &[f32; PITCH_CLASSES]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Sums for a slope that several sections share.
+/// Weighted sums from which the common slope of several sections is computed.
 #[derive(Default)]
 struct Slopes {
     rows: f64,
@@ -209,27 +209,39 @@ impl Slopes {
     }
 }
 
-/// Sums of squares (row with row, row with column) about the means of the hits, and these means.
-fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
+/// Means and central moments of the hits of a piece.
+struct Moments {
+    /// Sum of the squared deviations of rows from their mean.
+    row_squares: f64,
+    /// Sum of the products of row and column deviations from their means.
+    row_column_products: f64,
+    mean_row: f64,
+    mean_column: f64,
+}
+
+fn moments(piece: &Piece) -> Moments {
     let hits: Vec<(f64, f64)> =
         piece.iter().filter(|cell| cell.2).map(|cell| (cell.0 as f64, cell.1 as f64)).collect();
     let count = hits.len().max(1) as f64;
-    let (row, column) =
+    let (mean_row, mean_column) =
         hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
-    let rows = hits.iter().map(|hit| (hit.0 - row) * (hit.0 - row)).sum();
-    let both = hits.iter().map(|hit| (hit.0 - row) * (hit.1 - column)).sum();
-    (rows, both, row, column)
+    Moments {
+        row_squares: hits.iter().map(|hit| (hit.0 - mean_row) * (hit.0 - mean_row)).sum(),
+        row_column_products: hits.iter().map(|hit| (hit.0 - mean_row) * (hit.1 - mean_column)).sum(),
+        mean_row,
+        mean_column,
+    }
 }
 
 /// The extent of a section in the first recording, and how well it matches.
 struct Ends {
     /// First cell of the section.
     from: usize,
-    /// The cell after the section's last.
+    /// The cell after the last one of the section.
     to: usize,
-    /// Sum of its cells' similarities above the threshold.
+    /// Sum over the section's cells of similarity minus threshold.
     similarity: f32,
-    /// Mean similarity of its cells above that of unrelated cells.
+    /// Mean similarity of the section's cells minus that of unrelated cells.
     likeness: f32,
 }
 
@@ -242,14 +254,18 @@ struct Line {
 }
 
 impl Line {
-    /// Least squares through the hits of a piece; `None` if they are all in one row.
+    /// Fits a line through the hits of a piece by least squares; `None` if they are all in one row.
     fn through(piece: &Piece) -> Option<Self> {
-        let (rows, both, row, column) = moments(piece);
-        // A few hits do not determine a slope.
-        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MAX_SLOPE, MAX_SLOPE), row, column })
+        let Moments { row_squares, row_column_products, mean_row, mean_column } = moments(piece);
+        if row_squares <= 0.0 {
+            return None;
+        }
+        // Clamped, because a few hits do not determine a slope.
+        let slope = (row_column_products / row_squares).clamp(1.0 / MAX_SLOPE, MAX_SLOPE);
+        Some(Self { slope, row: mean_row, column: mean_column })
     }
 
-    /// The column on the line at a row.
+    /// Returns the column on the line at a row.
     fn at(&self, row: f64) -> f64 {
         self.column + self.slope * (row - self.row)
     }
@@ -274,7 +290,7 @@ impl<'a> Grids<'a> {
         Self { a, b, depth, unrelated: dot(&a.mean(), &b.mean()), taken_a, taken_b }
     }
 
-    /// The cell of `b` that the line matches with a cell of `a`; `None` beyond the ends of `b`.
+    /// Returns the cell of `b` that the line matches with a cell of `a`; `None` beyond the ends of `b`.
     fn matching_cell(&self, line: &Line, cell: usize) -> Option<usize> {
         let column = line.at(cell as f64).round();
         (column >= 0.0 && (column as usize) < self.b.columns.len()).then_some(column as usize)
@@ -290,10 +306,9 @@ impl<'a> Grids<'a> {
         }
     }
 
-    /// The ends of the section around a piece. Moments that are half outside of a
-    /// section may match too, or not; so the ends are searched for along the line, up to [`MAX_EXTENSION_S`] beyond the piece's
-    /// cells: where the similarity of single cells, minus the threshold between matched and unrelated ones ([`END_SHARE`]), adds
-    /// up to the most.
+    /// Returns the ends of the section around a piece. Whether moments at the edge of a section match is uncertain, because they
+    /// are partly outside of it. Therefore the run of single cells along the line is found, up to [`MAX_EXTENSION_S`] beyond the
+    /// piece, for which the sum of similarity minus threshold ([`END_SHARE`]) is greatest.
     fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
         let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
         let beyond = (MAX_EXTENSION_S / self.a.column_s) as usize;
@@ -325,8 +340,8 @@ impl<'a> Grids<'a> {
         })
     }
 
-    /// The line near `line` along which the cells are most similar, with the section's ends. The hits of a path deviate by
-    /// up to two cells from a line, and a slope fitted to them alone can be a second off after a minute.
+    /// Returns the line near `line` along which the cells are most similar, with the section's ends. A slope fitted to the hits
+    /// alone is not precise enough: they deviate by up to two cells from a line, which can amount to a second after a minute.
     fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
         let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));
         let lines = slopes.flat_map(|slope| {
@@ -350,7 +365,7 @@ impl<'a> Grids<'a> {
         }
     }
 
-    /// The times of a piece's cells within a section: the middles of moments.
+    /// Returns the times of a piece's cells within a section: the middles of moments.
     fn times(&self, piece: &Piece, &Ends { from, to, .. }: &Ends) -> Vec<(f64, f64)> {
         let middle = self.depth as f64 / 2.0;
         let inside = |cell: &&(usize, usize, bool)| {

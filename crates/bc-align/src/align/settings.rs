@@ -1,9 +1,9 @@
-//! Settings of an alignment and of matched sections.
+//! Settings of an alignment, and the sections that it finds.
 
 use crate::qmax::Costs;
 
-/// As Qmax, but with a cost for a change of tempo: the second recording is already stretched to the first's tempo, and a path
-/// that may bend at no cost would also run through the unrelated part between two sections.
+/// The costs of Qmax with a cost for changes of tempo: the second recording is already stretched to the first's tempo, and with
+/// free changes a path would also run through the unrelated part between two sections.
 pub(super) const COSTS: Costs = Costs { tempo_change: 0.5, ..Costs::QMAX };
 
 /// Settings of the search for an alignment.
@@ -13,11 +13,11 @@ pub struct Settings {
     pub cell_s: f64,
     /// Number of consecutive cells of a moment, the unit of comparison.
     pub depth: usize,
-    /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
+    /// Share of the moments in a row, and in a column, of the cross recurrence plot that count as near.
     pub kappa: f64,
-    /// Number of keys in which the second recording is tried, the likeliest first.
+    /// Number of transpositions of the second recording that are tried, the likeliest first.
     pub keys: usize,
-    /// The greatest tempo ratio that is tried; the smallest is its inverse.
+    /// Maximum tempo ratio that is tried; the minimum is its inverse.
     pub tempo: f64,
     /// Minimum length of a section in the first recording, in seconds.
     #[serde(rename = "least_section_s")]
@@ -25,7 +25,7 @@ pub struct Settings {
     /// Maximum number of sections.
     #[serde(rename = "most_sections")]
     pub max_sections: usize,
-    /// Maximum length of a recording in seconds; longer ones are refused.
+    /// Maximum length of a recording in seconds; a longer one is an error.
     pub longest_s: f64,
 }
 

@@ -1,12 +1,11 @@
-//! A bin's kernel: the band of its spectrum that matters, in closed form.
+//! The kernel of a bin: the relevant band of its spectrum, in closed form.
 
 use std::f64::consts::PI;
 
 use bc_formats::features::CqtSettings;
 
-/// Half the width of a kernel's band, in units of `sample rate / l_b`. A Hann
-/// spectrum falls with the third power: what is further out than 20 holds less than
-/// 7e-5 of the kernel's norm (0.116 k^-2.5).
+/// Half the width of a kernel's band, in units of `sample rate / l_b`. A Hann spectrum falls with the third power: its part
+/// beyond k = 20 has less than 7e-5 of the kernel's norm (0.116 k^-2.5).
 pub(super) const HALF_BAND: f64 = 20.0;
 
 /// The kernel of one bin as it acts on the spectrum of a block.
@@ -19,14 +18,14 @@ pub(super) struct Kernel {
     pub odd: bool,
 }
 
-/// Length of the window of `bin` in samples: `ceil(Q * rate / frequency)`.
+/// Returns the length of the window of `bin` in samples: `ceil(Q * rate / frequency)`.
 pub(super) fn window_length(settings: &CqtSettings, bin: u32) -> usize {
     let q = 1.0 / (2f64.powf(1.0 / f64::from(settings.bins_per_octave)) - 1.0);
     (q * f64::from(settings.sample_rate) / settings.frequency(bin)).ceil() as usize
 }
 
 impl Kernel {
-    /// The kernel of `bin` for blocks of `block` samples.
+    /// Creates the kernel of `bin` for blocks of `block` samples.
     pub(super) fn new(settings: &CqtSettings, bin: u32, block: usize) -> Self {
         let length = window_length(settings, bin);
         let points = block as f64;
@@ -44,11 +43,11 @@ impl Kernel {
     }
 }
 
-/// Spectrum of a periodic Hann window of length `l` about its centre `l / 2`, at
-/// `angle` radians per sample; real because the window is symmetric about that centre.
+/// Computes the spectrum of a periodic Hann window of length `l`, with its centre `l / 2` as the origin, at `angle` radians per
+/// sample. It is real because the window is symmetric about its centre.
 ///
-/// Three spectra of windows of ones, sin(l a / 2) / tan(a / 2) each (their imaginary parts
-/// cancel), one step of 2 pi / l apart: the sine is the same up to its sign, and the tangents follow from one.
+/// It is the sum of three spectra of rectangular windows, sin(l a / 2) / tan(a / 2) each (their imaginary parts cancel), shifted
+/// by 2 pi / l. The sine of all three is the same up to its sign, and the three tangents are computed from one.
 fn hann_spectrum(angle: f64, l: f64) -> f64 {
     let (half, step) = (angle / 2.0, PI / l);
     let (here, step_tangent) = (half.tan(), step.tan());
@@ -60,7 +59,7 @@ fn hann_spectrum(angle: f64, l: f64) -> f64 {
     (half * l).sin() * (0.5 / here - 0.25 * ((1.0 - product) / right + (1.0 + product) / left))
 }
 
-/// The spectrum of a window of ones at `2 half` radians a sample, near its pole too.
+/// Computes the spectrum of a rectangular window of length `l` at `2 * half` radians per sample, also near its pole.
 fn ones(half: f64, l: f64) -> f64 {
     // tan(0): the sum of l ones.
     if half.tan().abs() < 1e-12 { l * (half * l).cos() } else { (half * l).sin() / half.tan() }

@@ -6,14 +6,12 @@
 //! magnitudes and multiplied by `sqrt(l_b)` (Brown 1991; nnAudio's `CQT1992v2`,
 //! Cheuk et al. 2020).
 //!
-//! How it is computed. A kernel is a window around its centre, so up to a linear
-//! phase its spectrum is real and known in closed form ([`kernel`]); it is narrow, so
-//! only a band of it matters. The signal is cut into overlapping blocks of
-//! `N = columns * hop` samples. A block costs one real FFT; each bin then takes its
-//! band of that spectrum times the kernel's real band, folded onto `columns` points
-//! (keeping every `hop`-th output sample folds the spectrum) and one small inverse FFT.
-//! For 84 bins at hop 512 that is about 13 Mflop for 5.2 s of audio, and the memory is one
-//! block whatever the length of the signal.
+//! How it is computed: a kernel is symmetric about its centre, so up to a linear phase its spectrum is real and known in closed
+//! form ([`kernel`]). The spectrum is narrow, so only a band of it is used. The signal is cut into overlapping blocks of
+//! `N = columns * hop` samples, and each block is transformed by one real FFT. For each bin, the band of the block's spectrum
+//! is multiplied by the kernel's band, folded onto `columns` points (keeping only every `hop`-th output sample folds the
+//! spectrum), and transformed back by one small inverse FFT. For 84 bins at hop 512 that is about 13 Mflop for 5.2 s of audio,
+//! and one block of memory for a signal of any length.
 
 mod kernel;
 mod simd;

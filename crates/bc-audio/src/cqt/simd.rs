@@ -1,5 +1,5 @@
-//! The transform's inner loop, compiled for the processor's vectors. The only module of this crate with `unsafe`: one call
-//! of a function that needs AVX2, called after checking that the CPU has it.
+//! The transform's inner loop, compiled for the vector instructions of the CPU. This is the only module of this crate with
+//! `unsafe`: one call of a function that needs AVX2, after a check that the CPU has it.
 
 #![allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
 
@@ -17,7 +17,7 @@ pub(super) fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Ke
     fold_plain(folded, spectrum, kernel);
 }
 
-/// [`fold_plain`] compiled for vectors of eight numbers.
+/// Calls [`fold_plain`], compiled for vectors of eight numbers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn fold_avx2(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {

@@ -1,4 +1,4 @@
-//! Samples in, magnitudes out, block by block.
+//! Transforms a stream of samples to magnitudes, block by block.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::need::Need;
 /// Blocks are at least this many times the longest window, so that little of a block is overlap.
 const BLOCK_WINDOWS: usize = 8;
 
-/// Everything about a transform that does not depend on the signal. Made once, shared by threads.
+/// Everything about a transform that does not depend on the signal; computed once and shared by threads.
 #[derive(Clone)]
 pub struct CqtPlan {
     settings: CqtSettings,
     kernels: Arc<Vec<Kernel>>,
     /// Samples of the signal per sample at the settings' rate.
     oversampling: usize,
-    /// The smallest power of two that holds the longest window; half of it is reflected at either end.
+    /// The smallest power of two that is at least the longest window; half of it is reflected at either end.
     window: usize,
-    /// Frames that a block's inverse FFTs give; `columns * hop` samples make a block.
+    /// Number of frames that the inverse FFTs of a block give; a block has `columns * hop` samples.
     columns: usize,
-    /// Of these, the frames whose windows are inside the block.
+    /// Number of these frames whose windows are inside the block.
     frames: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn Fft<f32>>,
@@ -64,16 +64,16 @@ impl CqtPlan {
         }
     }
 
-    /// The same transform for a signal with `times` as many samples per second.
+    /// Returns the same transform for a signal with `times` as many samples per second.
     ///
-    /// A block that is longer by that factor has the same spectrum up to half the settings' rate,
-    /// scaled: taking no more of it than that is an ideal filter, and no resampling is needed.
+    /// A block that is longer by that factor has the same spectrum (scaled) up to half the settings' rate. Using only this
+    /// part of it is an ideal low-pass filter, so no resampling is needed.
     pub fn oversampled(&self, times: usize) -> Self {
         let forward = RealFftPlanner::new().plan_fft_forward(self.block() * times);
         Self { oversampling: times, forward, ..self.clone() }
     }
 
-    /// The part of a signal that the transform uses: up to the upper end of the highest bin's band.
+    /// Returns the part of a signal that the transform uses: up to the upper end of the highest bin's band.
     pub fn need(&self) -> Need {
         let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
         let rate = f64::from(settings.sample_rate);
@@ -82,22 +82,22 @@ impl CqtPlan {
         Need { sample_rate: settings.sample_rate, highest_hz }
     }
 
-    /// The settings it was planned for.
+    /// Returns the settings it was planned for.
     pub fn settings(&self) -> &CqtSettings {
         &self.settings
     }
 
-    /// Samples of a block, at the settings' rate.
+    /// Returns the number of samples of a block, at the settings' rate.
     fn block(&self) -> usize {
         self.columns * self.settings.hop_length as usize
     }
 
-    /// Samples of the signal between two frames.
+    /// Returns the number of samples of the signal from one frame to the next.
     fn hop(&self) -> usize {
         self.settings.hop_length as usize * self.oversampling
     }
 
-    /// Samples of the signal that are reflected at either end.
+    /// Returns the number of samples of the signal that are reflected at either end.
     fn edge(&self) -> usize {
         self.window / 2 * self.oversampling
     }
@@ -106,13 +106,13 @@ impl CqtPlan {
 /// The transform of one signal, fed in pieces of any size. Memory: about one block.
 pub struct CqtStream<'a> {
     plan: &'a CqtPlan,
-    /// Padded samples from the first one that a coming frame needs.
+    /// Samples that later frames need, including the reflection.
     pending: Vec<f32>,
-    /// Samples pushed.
+    /// Number of samples that were pushed.
     samples: usize,
-    /// Frames given out.
+    /// Number of frames that were passed on.
     given: usize,
-    /// Whether the reflection at the start comes before the samples.
+    /// Whether the reflection at the start has been added.
     padded: bool,
     scratch: Scratch,
 }
@@ -128,7 +128,7 @@ struct Scratch {
 }
 
 impl<'a> CqtStream<'a> {
-    /// A stream without samples.
+    /// Creates a stream without samples.
     pub fn new(plan: &'a CqtPlan) -> Self {
         let scratch = Scratch {
             block: plan.forward.make_input_vec(),
@@ -142,8 +142,8 @@ impl<'a> CqtStream<'a> {
         Self { plan, pending: Vec::new(), samples: 0, given: 0, padded: false, scratch }
     }
 
-    /// Adds samples; `take(magnitudes, stride, frames)` gets the frames that became whole:
-    /// bin `b` of frame `t` is `magnitudes[b * stride + t]`.
+    /// Adds samples, and calls `take(magnitudes, stride, frames)` with the frames that are complete: bin `b` of frame `t` is
+    /// `magnitudes[b * stride + t]`.
     pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
         // Piecewise, since what is pending moves to the front after every block.
         for piece in samples.chunks(self.plan.frames * self.plan.hop()) {
@@ -167,8 +167,8 @@ impl<'a> CqtStream<'a> {
         }
     }
 
-    /// Ends the signal: reflects its end and gives the remaining frames. A signal of n > 0
-    /// samples has `n / hop + 1` frames in all, an empty one none.
+    /// Ends the signal: reflects its end and passes on the remaining frames. A signal of n > 0 samples has `n / hop + 1` frames
+    /// in total, an empty one none.
     pub fn finish(mut self, take: &mut impl FnMut(&[f32], usize, usize)) {
         if self.samples == 0 {
             return;
@@ -229,7 +229,7 @@ impl<'a> CqtStream<'a> {
     }
 }
 
-/// A signal shorter than the reflection, reflected as often as it takes.
+/// Returns a signal that is shorter than the reflection, reflected repeatedly.
 fn reflect_short(samples: &[f32], edge: usize) -> Vec<f32> {
     let last = samples.len() as isize - 1;
     (-(edge as isize)..samples.len() as isize + edge as isize)

@@ -1,4 +1,4 @@
-//! Everything but MP3 files: symphonia reads the container, and decodes all codecs but MP3.
+//! Reads all files but MP3 files: symphonia reads the container, and decodes all codecs but MP3.
 
 use std::io::ErrorKind;
 
@@ -31,18 +31,18 @@ enum Codec {
 }
 
 impl Container {
-    /// The file's audio track, and the content of its header.
+    /// Opens the audio track of a container; also returns the content of its header.
     pub fn new(format: Box<dyn FormatReader>, reading: Reading) -> Result<(Self, Header), DecodeError> {
         let (codec, track, header) = track_of(&*format, reading)?;
         Ok((Self { format, codec, track, reading, samples: 0, interleaved: Vec::new() }, header))
     }
 
-    /// Samples so far, per channel.
+    /// Returns the number of samples so far, per channel.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// The next packet to `mono`; `None` at the end.
+    /// Decodes the next packet to `mono`; `None` at the end.
     pub fn advance(&mut self, deadline: Deadline, mono: &mut Vec<f32>) -> Result<Option<Piece>, DecodeError> {
         loop {
             deadline.check()?;
@@ -113,7 +113,7 @@ impl Container {
     }
 }
 
-/// The audio track of a container.
+/// Returns the audio track of a container.
 fn track_of(format: &dyn FormatReader, reading: Reading) -> Result<(Codec, u32, Header), DecodeError> {
     let track = format
         .default_track(TrackType::Audio)

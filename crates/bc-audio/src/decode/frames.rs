@@ -1,4 +1,4 @@
-//! How many frames (packets) of a file decode.
+//! Counts the frames (packets) of a file that decode.
 
 /// Frames of a file that decode, and those that do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,14 +10,14 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The share of frames that do not decode.
+    /// Returns the share of frames that do not decode.
     #[must_use]
     pub fn error_share(&self) -> f64 {
         f64::from(self.failed) / (f64::from(self.decoded) + f64::from(self.failed)).max(1.0)
     }
 }
 
-/// A share in per cent, to two digits that matter: `2.3 %`, `0.04 %`, `1 %`.
+/// Returns a share in per cent with two significant digits: `2.3 %`, `0.04 %`, `1 %`.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let digits =

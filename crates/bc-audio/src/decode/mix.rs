@@ -2,11 +2,12 @@
 
 use symphonia::core::audio::{Channels, Position};
 
-/// Samples beyond this (48 dB above full scale, which is 1) are damage, as are those that are not numbers.
+/// Largest magnitude of a valid sample, 48 dB above full scale (which is 1). Larger samples, and those that are not numbers, come
+/// from damaged data.
 const MAX_SAMPLE: f32 = 256.0;
 
-/// Channels of low-frequency effects, which are left out of the mean: their content is an octave below what they accompany, and
-/// mostly absent.
+/// Returns the channels of low-frequency effects. They are left out of the mean, because they are mostly silent, and else an octave
+/// below the other channels.
 pub(super) fn effects(channels: &Channels) -> Vec<usize> {
     let Channels::Positioned(positions) = channels else { return Vec::new() };
     // In a file with no other channel they are the signal.
@@ -20,7 +21,7 @@ pub(super) fn effects(channels: &Channels) -> Vec<usize> {
         .collect()
 }
 
-/// The mean of the channels, without those of `effects`. Samples that cannot be sound become silence; returns whether there were none.
+/// Computes the mean of the channels without those of `effects`. Invalid samples become silence; returns whether there were none.
 pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono: &mut Vec<f32>) -> bool {
     mono.clear();
     match channels {
@@ -40,7 +41,7 @@ pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono:
     sane(mono)
 }
 
-/// Replaces samples that cannot be sound by silence; returns whether there were none.
+/// Replaces invalid samples by silence; returns whether there were none.
 pub(super) fn sane(mono: &mut [f32]) -> bool {
     // Not a number compares as false.
     let sound = |sample: &f32| sample.abs() <= MAX_SAMPLE;

@@ -1,4 +1,4 @@
-//! MP3 files: framed by [`bc_mp3`], decoded by it or by symphonia.
+//! Reads MP3 files: [`bc_mp3`] splits them into frames, and it or symphonia decodes the frames.
 
 use bc_formats::config::Mp3Decoder;
 use bc_mp3::{FrameError, Output, Reader, Trim};
@@ -19,14 +19,14 @@ pub(super) struct Mp3File {
     trim: Trim,
     halved: bool,
     samples: Vec<f32>,
-    /// Frames at the beginning whose main data began before the file does.
+    /// Number of frames at the beginning whose main data would be before the beginning of the file.
     cut_at_start: u32,
     started: bool,
     ended: bool,
 }
 
 impl Mp3File {
-    /// A file whose first frame was found, and what its header says.
+    /// Opens a file whose first frame was found; also returns the content of its header.
     pub fn new(
         reader: Reader<Timed>,
         first: &bc_mp3::Header,
@@ -62,12 +62,12 @@ impl Mp3File {
         Ok((file, header))
     }
 
-    /// Whether samples come at half the file's rate.
+    /// Returns whether samples come at half the file's rate.
     pub fn is_halved(&self) -> bool {
         self.halved
     }
 
-    /// Samples so far, per channel and at the file's rate.
+    /// Returns the number of samples so far, per channel and at the file's rate.
     pub fn samples(&self) -> u64 {
         self.trim.length(self.reader.frames())
     }
@@ -115,7 +115,7 @@ pub(super) enum FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder of the mean of the channels at the full rate.
+    /// Returns a decoder of the mean of the channels at the full rate.
     pub fn whole(by: Mp3Decoder) -> Result<Self, DecodeError> {
         Ok(match by {
             Mp3Decoder::Own => Self::Own(bc_mp3::Decoder::new(Output::Mono)),
@@ -130,7 +130,7 @@ impl FrameDecoder {
         })
     }
 
-    /// The samples of a single frame, a container's packet; `None` if it is not a frame.
+    /// Decodes a single frame (the packet of a container) to `mono`; `None` if it is not a frame.
     pub fn decode(&mut self, bytes: &[u8], mono: &mut Vec<f32>) -> Option<Piece> {
         let header = bc_mp3::Header::read(bytes).ok()?;
         let decoded =
@@ -140,7 +140,7 @@ impl FrameDecoder {
         Some(Piece { rate, channels, decoded, failed, last: false })
     }
 
-    /// Adds a frame's samples: as many as it has, whether it decodes or not.
+    /// Appends the samples of a frame to `out`; a frame that does not decode gives equally many zeros.
     fn samples(&mut self, frame: &bc_mp3::Frame, out: &mut Vec<f32>) -> Result<(), FrameError> {
         let (decoder, interleaved) = match self {
             Self::Own(decoder) => return decoder.decode(frame.bytes, out),

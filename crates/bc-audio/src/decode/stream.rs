@@ -1,5 +1,4 @@
-//! What the decoders of all kinds of file share: how a file is read, what its header says, and the pieces that
-//! one step returns.
+//! Types that the decoders of all kinds of files share: options, headers, and the result of one step.
 
 use std::sync::LazyLock;
 
@@ -11,6 +10,7 @@ use super::error::DecodeError;
 use crate::deadline::Deadline;
 use crate::need::Need;
 
+/// The codecs that symphonia decodes, and Opus.
 pub(super) static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     let mut registry = CodecRegistry::new();
     symphonia::default::register_enabled_codecs(&mut registry);
@@ -27,14 +27,15 @@ pub struct Header {
     pub channels: u32,
     /// Short name of the codec, such as `mp3`.
     pub codec: String,
-    /// Length in seconds as declared, if it is.
+    /// Length in seconds, if the file declares it.
     pub declared_s: Option<f64>,
 }
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Reading {
-    /// The part of the signal that is needed, if not all of it is; decoding may then be faster, at [`super::Decoder::block_rate`].
+    /// The part of the signal that is needed; `None` for all of it. Decoding only a part may be faster and give another
+    /// [`super::Decoder::block_rate`].
     pub need: Option<Need>,
     /// Which decoder decodes MP3.
     pub mp3: Mp3Decoder,
@@ -43,17 +44,19 @@ pub struct Reading {
 /// The result of one step through a file: no frame, one frame, or at the end the samples that were held back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Piece {
-    /// Rate in Hz; 0 where there are no samples.
+    /// Rate in Hz; 0 if there are no samples.
     pub(super) rate: u32,
     pub(super) channels: u32,
-    /// Frames decoded and failed.
+    /// Number of frames that decoded.
     pub(super) decoded: u32,
+    /// Number of frames that did not decode.
     pub(super) failed: u32,
-    /// Nothing follows.
+    /// Whether this is the last piece.
     pub(super) last: bool,
 }
 
-/// Why reading failed: because the time was over, because the disk or the network failed, or else as `otherwise` says.
+/// Converts symphonia's error: to an error about the deadline if the time is over, to one about the disk or the network if it
+/// failed, and else with `otherwise`.
 pub(super) fn reading_error(
     error: Error,
     deadline: Deadline,
@@ -68,7 +71,7 @@ pub(super) fn reading_error(
     }
 }
 
-/// Whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
+/// Returns whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
 fn is_temporary(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     error.raw_os_error().is_some()

@@ -1,5 +1,5 @@
-//! Compiles every file of kernels for every architecture (or those that are named), without a device: a line for each, with
-//! the size of the machine code. `just cuda-check` runs it.
+//! Compiles every file of kernels for every architecture (or for those given as arguments); no device is needed. Prints a line for
+//! each with the size of the machine code. `just cuda-check` runs it.
 
 use std::process::ExitCode;
 

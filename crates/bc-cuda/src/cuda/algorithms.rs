@@ -1,4 +1,4 @@
-//! Which algorithms cuDNN has for a convolution, how fast they are, and the choice among them.
+//! Lists and times cuDNN's algorithms for a convolution, and chooses one.
 
 use std::ffi::{c_int, c_void};
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use crate::error::Result;
 /// Maximum number of algorithms that cuDNN reports at once.
 const RESULTS: usize = 16;
 
-/// An algorithm, by its pass.
+/// An algorithm of one of the three passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Forward(ForwardAlgorithm),
@@ -24,27 +24,26 @@ pub(super) enum Algorithm {
     Filter(FilterAlgorithm),
 }
 
-/// What is known of an algorithm.
+/// What cuDNN reports of an algorithm that it has timed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
     pub algorithm: Algorithm,
     pub status: cudnnStatus_t,
-    /// Bytes of workspace.
+    /// Bytes of workspace that the algorithm needs.
     pub memory: usize,
     pub determinism: cudnnDeterminism_t,
     pub math: cudnnMathType_t,
 }
 
-/// What an algorithm may do.
+/// The conditions for the choice of an algorithm.
 pub(super) struct Limits {
-    /// Bytes of workspace.
+    /// Maximum number of bytes of workspace.
     pub workspace: usize,
-    /// Whether tensor cores must not reduce the precision of its factors.
+    /// Whether factors must keep their precision, so that tensor cores may not reduce it.
     pub exact: bool,
 }
 
-/// The first of the algorithms, which come with the fastest first, that works within the limits and gives the same bits
-/// each time.
+/// Returns the first of `timings` (ordered by time) that satisfies the limits and is deterministic.
 pub(super) fn best(timings: &[Timing], limits: &Limits) -> Option<Timing> {
     let fits = |timing: &&Timing| {
         timing.status == cudnnStatus_t::CUDNN_STATUS_SUCCESS
@@ -55,13 +54,13 @@ pub(super) fn best(timings: &[Timing], limits: &Limits) -> Option<Timing> {
     timings.iter().find(fits).copied()
 }
 
-/// Whether 32-bit factors stay so. (With the descriptor's FMA math, the default too means that.)
+/// Returns whether 32-bit factors keep their precision with this math type. (The default does so too if the descriptor says FMA.)
 fn is_exact(math: cudnnMathType_t) -> bool {
     matches!(math, cudnnMathType_t::CUDNN_FMA_MATH | cudnnMathType_t::CUDNN_DEFAULT_MATH)
 }
 
-/// A convolution with all that cuDNN said of it, for an error: which algorithm failed how, and which does not give the
-/// same bits each time.
+/// Formats a convolution with all that cuDNN reported about its algorithms, for an error message: how each one failed, or that it
+/// is not deterministic.
 pub(super) fn table(convolution: &impl Display, timings: &[Timing]) -> String {
     let line = |Timing { algorithm, status, memory, determinism, math }: &Timing| {
         format!("\n  {algorithm:?}: {status:?}, {determinism:?}, {math:?}, workspace of {memory} bytes")
@@ -69,14 +68,14 @@ pub(super) fn table(convolution: &impl Display, timings: &[Timing]) -> String {
     format!("{convolution}; it says:{}", timings.iter().map(line).collect::<String>())
 }
 
-/// A convolution for cuDNN.
+/// A convolution as cuDNN's functions take it.
 pub(super) struct Call<'a> {
     pub handle: sys::cudnnHandle_t,
     pub descriptors: &'a Descriptors,
     pub pass: Pass,
 }
 
-/// Calls a function of cuDNN that fills at most `most` results, and reads those that it says it has filled.
+/// Calls a function of cuDNN that fills an array with at most `most` results, and returns those that it has filled.
 macro_rules! results {
     ($kind:ident, $name:literal, |$places:ident, $most:ident, $count:ident| $call:expr) => {{
         // Zeros are values of every field, whatever a failed algorithm leaves out.
@@ -102,10 +101,11 @@ macro_rules! results {
 }
 
 impl Call<'_> {
-    /// Runs the algorithms that a workspace suffices for, and times them; the fastest first. The result goes to `to`.
+    /// Runs and times the algorithms for which the workspace (address, bytes) suffices; returns them ordered by time. Their results
+    /// are written to `to`.
     ///
     /// # Safety
-    /// x, w and y have the sizes of the call, `to` has room for the result, the workspace as many bytes as it says; the
+    /// x, w and y have the sizes of the call, `to` has room for the result, and the workspace has as many bytes as given; the
     /// context is bound.
     #[rustfmt::skip]
     pub unsafe fn time(
@@ -138,7 +138,7 @@ impl Call<'_> {
         }
     }
 
-    /// Bytes of workspace of an algorithm; `None` if it does not know this convolution.
+    /// Returns the bytes of workspace that an algorithm needs; `None` if it does not support this convolution.
     #[rustfmt::skip]
     pub fn workspace_of(&self, algorithm: Algorithm) -> Option<usize> {
         let Self { handle, descriptors: d, .. } = *self;
@@ -160,7 +160,7 @@ impl Call<'_> {
         (status == cudnnStatus_t::CUDNN_STATUS_SUCCESS).then_some(bytes)
     }
 
-    /// The largest workspace of at most so many bytes that an algorithm needs.
+    /// Returns the bytes of the largest workspace that any algorithm needs, apart from those that need more than `most`.
     pub fn workspace(&self, most: usize) -> usize {
         let all: Vec<Algorithm> = match self.pass {
             Pass::Forward => FORWARD.map(Algorithm::from).to_vec(),
@@ -190,7 +190,7 @@ impl From<FilterAlgorithm> for Algorithm {
     }
 }
 
-/// Algorithms that may need a workspace. (Those by Fourier transforms need gigabytes in this layout, where they exist at all.)
+/// Algorithms that may need a workspace. (Those that use Fourier transforms need gigabytes in this layout, if they support it.)
 const FORWARD: [ForwardAlgorithm; 4] = [
     ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
     ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,

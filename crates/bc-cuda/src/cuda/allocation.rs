@@ -7,7 +7,7 @@ use super::call;
 use crate::device::Address;
 use crate::error::{Error, Result};
 
-/// Allocates memory of the device whose context is bound; if none is left, the error says how much there is.
+/// Allocates memory of the device whose context is bound; if there is not enough, the error says how much is free.
 pub(super) fn allocate(bytes: usize) -> Result<Address> {
     // SAFETY: the context is bound by the caller; the memory is read only where it was written.
     match unsafe { result::malloc_sync(bytes) } {

@@ -12,10 +12,10 @@ use crate::device::Multiply;
 use crate::error::{Result, ensure};
 use crate::shape::Element;
 
-/// A handle on the queue.
+/// A cuBLAS handle that works on the device's stream.
 pub(super) struct Cublas {
     handle: sys::cublasHandle_t,
-    /// The handle queues on it.
+    /// Kept alive because the handle queues work on it.
     _stream: Arc<CudaStream>,
 }
 
@@ -34,7 +34,8 @@ impl Cublas {
         Ok(cublas)
     }
 
-    /// cuBLAS has columns where we have rows, and what it sees of our matrix is the transpose: c^T = b^T a^T.
+    /// Queues a product of matrices. cuBLAS matrices are column-major, so it regards our row-major matrices as their transposes and
+    /// computes c^T = b^T a^T.
     ///
     /// # Safety
     /// The matrices have the sizes of the call; the context is bound.

@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN in the order (batch, height, width, channels), summed in 32 bits.
 //!
-//! Algorithms are chosen once for each shape and precision (`algorithms`) and kept with their descriptors; all share one
-//! workspace that only grows.
+//! Algorithms are chosen once for each shape and precision (`algorithms`) and kept with their descriptors. All convolutions share
+//! one workspace, which only grows.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -17,18 +17,18 @@ use crate::device::{Address, Convolve, Pass};
 use crate::error::{Error, Result, ensure};
 use crate::shape::{Convolution, Element, Shape};
 
-/// Inputs of one convolution for which its algorithms are timed. A training has one or two, the last batch of an epoch
-/// among them; whole tracks have hundreds of lengths, and timing takes as long as hundreds of passes: from there on the
-/// last choice stands.
+/// Maximum number of input shapes of a convolution for which its algorithms are timed; for further shapes the last choice is used.
+/// Training has one or two shapes (the last batch of an epoch may be smaller). Whole tracks have hundreds of lengths, and timing
+/// takes as long as hundreds of passes.
 const TIMED: usize = 4;
 
-/// The most bytes that a convolution may work in.
+/// Maximum size of the workspace in bytes.
 const WORKSPACE: usize = 1 << 30;
 
-/// Plans that are kept: beyond, those that were not timed are made anew.
+/// Maximum number of plans; when it is reached, those whose algorithms were not timed are dropped.
 const PLANS: usize = 1 << 14;
 
-/// A handle on the queue, plans of all convolutions so far, and their workspace.
+/// A cuDNN handle on the device's stream, the plans of all convolutions so far, and their workspace.
 pub(super) struct Cudnn {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
@@ -41,7 +41,7 @@ pub(super) struct Cudnn {
 // SAFETY: a handle and descriptors may be used from any thread, by one at a time: this value is behind a mutex.
 unsafe impl Send for Cudnn {}
 
-/// What an algorithm depends on.
+/// Everything that the choice of an algorithm depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     pass: Pass,
@@ -51,12 +51,14 @@ struct Key {
     tf32: bool,
 }
 
-/// A [`Key`] without its input.
+/// A [`Key`] without the shape of the input.
 type Family = (Pass, Convolution, Element, bool);
 
-/// For how many inputs the algorithms of a convolution were timed, and the last choice.
+/// The timings of a convolution so far.
 struct Timed {
+    /// Number of input shapes for which algorithms were timed.
     inputs: usize,
+    /// The algorithm that was chosen last.
     choice: Timing,
 }
 
@@ -64,7 +66,7 @@ struct Plan {
     descriptors: Descriptors,
     algorithm: Algorithm,
     workspace: usize,
-    /// Whether it was timed on this input, or chosen for another one.
+    /// Whether the algorithm was timed for this input shape; else it was chosen for another one.
     timed: bool,
 }
 
@@ -78,7 +80,7 @@ impl Key {
         (self.pass, self.convolution, self.element, self.tf32)
     }
 
-    /// Whether tensor cores must not reduce the precision of its factors.
+    /// Returns whether factors must keep their precision, so that tensor cores may not reduce it.
     fn is_exact(&self) -> bool {
         self.element == Element::F32 && !self.tf32
     }
@@ -92,7 +94,7 @@ impl Key {
         }
     }
 
-    /// Number of values of the result.
+    /// Returns the number of values of the result of the pass.
     fn result(&self) -> Result<usize> {
         Ok(match self.pass {
             Pass::Forward => self.convolution.output(self.input)?.count(),
@@ -109,7 +111,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An error of the library with the convolution that it is about.
+/// Adds the convolution to an error of the library.
 fn named(error: Error, key: &Key) -> Error {
     match error {
         Error::Call { call, message } => Error::Call { call, message: format!("{message}, for {key}") },
@@ -135,6 +137,10 @@ impl Cudnn {
         Ok(cudnn)
     }
 
+    /// Queues a convolution.
+    ///
+    /// Queues a convolution.
+    ///
     /// # Safety
     /// x, w and y have the sizes of the call; the context is bound.
     pub unsafe fn convolve(&mut self, by: &Convolve) -> Result<()> {
@@ -155,8 +161,10 @@ impl Cudnn {
         done.map_err(|error| named(error, &key))
     }
 
+    /// Queues a convolution with the algorithm of a plan.
+    ///
     /// # Safety
-    /// As of [`Cudnn::convolve`].
+    /// The requirements of [`Cudnn::convolve`].
     // Long: three calls of thirteen arguments each.
     unsafe fn run(&self, plan: &Plan, by: &Convolve) -> Result<()> {
         let (one, old) = (1f32, if by.add { 1f32 } else { 0f32 });
@@ -226,10 +234,10 @@ impl Cudnn {
         }
     }
 
-    /// The fastest algorithm that may be used, with its descriptors.
+    /// Returns the fastest algorithm that satisfies the limits, with its descriptors.
     ///
     /// # Safety
-    /// As of [`Cudnn::convolve`].
+    /// The requirements of [`Cudnn::convolve`].
     unsafe fn plan(&mut self, key: &Key, by: &Convolve) -> Result<Plan> {
         let descriptors = Descriptors::new(key.input, &key.convolution, key.element, key.math())?;
         let call = Call { handle: self.handle, descriptors: &descriptors, pass: key.pass };
@@ -254,10 +262,10 @@ impl Cudnn {
         Ok(Plan { descriptors, algorithm: choice.algorithm, workspace: choice.memory, timed: true })
     }
 
-    /// The algorithms with their times on these values, the fastest first.
+    /// Times the algorithms on the call's values; returns them ordered by time.
     ///
     /// # Safety
-    /// As of [`Cudnn::convolve`].
+    /// The requirements of [`Cudnn::convolve`].
     unsafe fn time(&mut self, key: &Key, call: &Call<'_>, by: &Convolve) -> Result<Vec<Timing>> {
         self.grow(call.workspace(WORKSPACE))?;
         // Timing writes its results to scratch memory: the real result may be accumulated into, or still be needed.
@@ -266,7 +274,7 @@ impl Cudnn {
         unsafe { call.time(by, scratch.address, (self.workspace, self.workspace_bytes)) }
     }
 
-    /// Grows the workspace to at least this size; waits for work that uses the old one.
+    /// Grows the workspace to at least this size; waits for queued work that uses the old one.
     fn grow(&mut self, bytes: usize) -> Result<()> {
         if bytes <= self.workspace_bytes {
             return Ok(());
@@ -296,7 +304,7 @@ impl Drop for Cudnn {
     }
 }
 
-/// Scratch memory for the results of timing.
+/// Scratch memory for results while algorithms are timed.
 struct Scratch<'a> {
     address: Address,
     stream: &'a CudaStream,

@@ -1,4 +1,4 @@
-//! cuDNN's descriptors of a convolution, and its statuses as errors.
+//! cuDNN's descriptors of a convolution, and the conversion of its statuses to errors.
 
 use std::ffi::{c_char, c_int};
 
@@ -9,7 +9,7 @@ use cudarc::cudnn::sys::{
 use crate::error::{Error, Result};
 use crate::shape::{Convolution, Element, Shape};
 
-/// An error for a status other than success, with cuDNN's own words on it.
+/// Converts a status other than success to an error with cuDNN's message.
 pub(super) fn checked(status: cudnnStatus_t, name: &'static str) -> Result<()> {
     if status == cudnnStatus_t::CUDNN_STATUS_SUCCESS {
         return Ok(());
@@ -22,7 +22,7 @@ pub(super) fn checked(status: cudnnStatus_t, name: &'static str) -> Result<()> {
     Err(Error::Call { call: name, message: format!("{status:?} {text}").trim_end().to_owned() })
 }
 
-/// Descriptors of x, w, y and of the convolution.
+/// The descriptors of the tensors x, w and y and of the convolution.
 pub(super) struct Descriptors {
     pub x: sys::cudnnTensorDescriptor_t,
     pub w: sys::cudnnFilterDescriptor_t,
@@ -67,7 +67,7 @@ impl Descriptors {
         Ok(d)
     }
 
-    /// The descriptors of a convolution of an input of this shape.
+    /// Creates the descriptors of a convolution of an input of this shape.
     pub fn new(
         input: Shape,
         convolution: &Convolution,

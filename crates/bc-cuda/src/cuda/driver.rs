@@ -1,4 +1,4 @@
-//! A device by the driver: memory, the queue, launches.
+//! The CUDA device: memory, the stream on which work is queued, and kernel launches, by the driver's interface.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -15,10 +15,10 @@ use crate::device::{Address, BLOCK, Convolve, Device, Launch, Multiply, Staging}
 use crate::error::{Error, Result};
 use crate::kernels::SOURCES;
 
-/// The lowest compute capability with bf16.
+/// Minimum compute capability: the lowest one with bf16.
 const MIN_CAPABILITY: (i32, i32) = (8, 0);
 
-/// A CUDA device with its queue and libraries.
+/// A CUDA device with its stream and libraries.
 pub struct CudaDevice {
     pub(super) context: Arc<CudaContext>,
     pub(super) stream: Arc<CudaStream>,
@@ -35,7 +35,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CudaDevice {
-    /// Device `ordinal` of those that the driver sees.
+    /// Opens device number `ordinal` of those that the driver sees.
     pub(super) fn new(ordinal: usize) -> Result<Arc<Self>> {
         let count = count()?;
         if ordinal >= count {
@@ -59,10 +59,10 @@ impl CudaDevice {
         Ok(Arc::new(Self { context, stream, modules, functions, writes, cublas, cudnn, name }))
     }
 
-    /// What no other GPU has.
+    /// Returns the UUID of the GPU.
     ///
     /// # Errors
-    /// The driver's.
+    /// The driver fails.
     pub fn uuid(&self) -> Result<String> {
         let uuid = self.context.uuid().map_err(call("cuDeviceGetUuid"))?;
         let digits: String = uuid.bytes.iter().map(|byte| format!("{:02x}", byte.cast_unsigned())).collect();
@@ -92,10 +92,10 @@ impl Drop for CudaDevice {
     }
 }
 
-/// How many devices the driver sees.
+/// Returns the number of devices that the driver sees.
 ///
 /// # Errors
-/// No driver.
+/// There is no driver.
 pub fn count() -> Result<usize> {
     libraries::DRIVER.require()?;
     // Without this check, a driver without devices would fail with a worse message.

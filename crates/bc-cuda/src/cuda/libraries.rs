@@ -1,8 +1,8 @@
-//! The shared libraries, and what to do if one is missing. cudarc loads them, and would abort the program.
+//! Checks that the shared libraries exist before cudarc loads them, because cudarc aborts the program if one is missing.
 
 use crate::error::{Error, Result};
 
-/// A library of CUDA.
+/// A shared library of CUDA.
 pub(super) struct Library {
     name: &'static str,
     purpose: &'static str,
@@ -57,7 +57,7 @@ impl Library {
         unsafe { (self.present)() }
     }
 
-    /// Fails where it is missing.
+    /// Returns an error with the remedy if the library is missing.
     pub fn require(&self) -> Result<()> {
         if self.is_present() {
             return Ok(());

@@ -1,8 +1,9 @@
-//! A CUDA device by cudarc, whose libraries are loaded when the device is opened and not before.
+//! The CUDA device, by cudarc. Its libraries are loaded when a device is opened and not before.
 //!
-//! In: the name of a device. Out: a [`Device`](crate::device::Device). One file for each library: `driver` (memory,
-//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions; `algorithms` chooses among those that it has), `cublas`
-//! (products), `nccl` (exchange between the devices of several processes); `libraries` says what is missing, `staging` is how batches travel beside the queue.
+//! In: the name of a device. Out: a [`Device`](crate::device::Device). There is one file for each library: `driver` (memory,
+//! streams, launches), `nvrtc` (compiling kernels), `cudnn` (convolutions; `algorithms` chooses their algorithms), `cublas`
+//! (products of matrices), `nccl` (exchange between the devices of several processes). `libraries` reports missing libraries,
+//! and `staging` uploads batches on a stream of their own.
 
 mod algorithms;
 mod allocation;
@@ -23,10 +24,10 @@ pub use driver::{CudaDevice, count};
 pub use nccl::{Communicator, ID, Id, new_id, require_nccl};
 pub use nvrtc::compile;
 
-/// The number of `cuda:0`, `cuda:1`, ...; `cuda` is the first.
+/// Returns the number of the device that is called `cuda:0`, `cuda:1`, ...; `cuda` is device 0.
 ///
 /// # Errors
-/// Another name.
+/// The name has another form.
 pub fn ordinal(name: &str) -> Result<usize> {
     if name == "cuda" {
         return Ok(0);
@@ -40,17 +41,17 @@ pub fn ordinal(name: &str) -> Result<usize> {
 /// Opens a device by its name.
 ///
 /// # Errors
-/// A missing driver or library, a device that is not there or too old: with what to do.
+/// The driver or a library is missing, or the device does not exist or is too old; the message says what to do.
 pub fn open(name: &str) -> Result<Arc<CudaDevice>> {
     CudaDevice::new(ordinal(name)?)
 }
 
-/// Whether a driver is there (a device may still be missing).
+/// Returns whether the driver is installed (there may still be no device).
 pub fn is_driver_present() -> bool {
     libraries::DRIVER.is_present()
 }
 
-/// An error with the message of a library.
+/// Returns a function that converts a library's error in `call` to ours.
 fn call<E: std::fmt::Display>(call: &'static str) -> impl FnOnce(E) -> Error {
     move |error| Error::Call { call, message: error.to_string() }
 }

@@ -1,4 +1,5 @@
-//! Exchange between the devices of several processes by NCCL, in the order of the queue: the host does not wait for it.
+//! Exchanges values between the devices of several processes by NCCL. The exchange is queued like other work, so the host does not
+//! wait for it.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -15,16 +16,16 @@ use crate::gpu::Gpu;
 use crate::ops::Peers;
 use crate::tensor::Buffer;
 
-/// Bytes of the id by which the processes of a group find each other.
+/// Number of bytes of an [`Id`].
 pub const ID: usize = 128;
 
-/// The id of a group, see [`new_id`].
+/// The id by which the processes of a group find each other; see [`new_id`].
 pub type Id = [u8; ID];
 
-/// Values that are summed in order at a time: those of all processes have to be there (16 MiB of each).
+/// Number of values that are summed in order at a time: each device holds those of all processes (16 MiB of each).
 const BUCKET: usize = 1 << 22;
 
-/// This process among those that train one network, each with its own device.
+/// The connection of this process to the others that train the same network, each with its own device.
 pub struct Communicator {
     communicator: sys::ncclComm_t,
     device: Arc<CudaDevice>,
@@ -49,18 +50,18 @@ fn failed(status: ncclResult_t, call: &'static str) -> Error {
     Error::Call { call, message: format!("{status:?} (NCCL_DEBUG=INFO says more)") }
 }
 
-/// Whether NCCL can be loaded.
+/// Checks that NCCL can be loaded.
 ///
 /// # Errors
-/// It cannot: with what to install.
+/// NCCL cannot be loaded; the message says what to install.
 pub fn require_nccl() -> Result<()> {
     libraries::NCCL.require()
 }
 
-/// An id for one group of processes: made by one of them and passed to the others.
+/// Creates an id for a group of processes. One process creates it and sends it to the others.
 ///
 /// # Errors
-/// No NCCL; its own.
+/// NCCL is missing or fails.
 pub fn new_id() -> Result<Id> {
     require_nccl()?;
     let id = result::get_uniqueid().map_err(|result::NcclError(status)| failed(status, "ncclGetUniqueId"))?;
@@ -68,11 +69,11 @@ pub fn new_id() -> Result<Id> {
 }
 
 impl Communicator {
-    /// Joins the group as `rank` of `ranks`; waits for all. With `in_order` sums are added in the order of the ranks;
-    /// without, as NCCL likes it best, which moves fewer bytes.
+    /// Joins the group as `rank` of `ranks`; waits for all of them. With `in_order` sums are added in the order of the ranks;
+    /// otherwise in an order that NCCL chooses, which moves fewer bytes.
     ///
     /// # Errors
-    /// No NCCL; processes that do not find each other, or have one device together.
+    /// NCCL is missing; processes do not find each other, or two of them have the same device.
     pub fn new(device: &Arc<CudaDevice>, id: Id, [rank, ranks]: [usize; 2], in_order: bool) -> Result<Self> {
         ensure(rank < ranks, || format!("rank {rank} of {ranks}"))?;
         require_nccl()?;
@@ -92,8 +93,10 @@ impl Communicator {
         self.device.stream.cu_stream().cast()
     }
 
+    /// Gathers `count` values at `own` from every process, one process after the other.
+    ///
     /// # Safety
-    /// There are `count` values.
+    /// There are `count` values at `own`.
     unsafe fn gather_at(&self, gpu: &Gpu, own: Address, count: usize) -> Result<Buffer<f32>> {
         self.device.bind()?;
         let all = gpu.buffer(count * self.ranks)?;
@@ -113,7 +116,7 @@ impl Communicator {
         Ok(all)
     }
 
-    /// In place, in any order.
+    /// Replaces values by their sums over all processes, added in an order that NCCL chooses.
     fn reduce(&self, values: &mut Buffer<f32>) -> Result<()> {
         self.device.bind()?;
         let address = values.address();

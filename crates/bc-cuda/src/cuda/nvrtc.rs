@@ -1,4 +1,4 @@
-//! Kernels compiled at run time, once for each kind of device, and kept on disk.
+//! Compiles kernels at run time with nvrtc, once for each compute capability, and caches them on disk.
 
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::{call, libraries};
 use crate::error::{Error, Result};
 use crate::kernels::{OPTIONS, Source};
 
-/// A program that is destroyed when it is dropped.
+/// An nvrtc program, which is destroyed when it is dropped.
 struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
@@ -22,11 +22,11 @@ impl Drop for Program {
     }
 }
 
-/// Compiles for an architecture: `sm_90` gives machine code (cubin), `compute_80` text that a driver compiles (PTX). No
-/// device is needed.
+/// Compiles a source for an architecture: `sm_90` gives machine code (cubin), `compute_80` text that a driver compiles (PTX).
+/// No device is needed.
 ///
 /// # Errors
-/// No nvrtc; what it says about the source, or an architecture that it does not know.
+/// nvrtc is missing or does not know the architecture, or the source has errors; the message has nvrtc's log.
 pub fn compile(source: &Source, arch: &str) -> Result<Vec<u8>> {
     libraries::NVRTC.require()?;
     let failed = |log: String| Error::Compile { file: source.file.to_owned(), arch: arch.to_owned(), log };
@@ -67,14 +67,14 @@ fn log(program: &Program, error: NvrtcError) -> String {
     format!("{error:?}\n{}", text.to_string_lossy())
 }
 
-/// Where compiled kernels are kept: `bytecover/kernels` in the user's folder of caches, if there is such a folder.
+/// Returns the folder in which compiled kernels are cached: `bytecover/kernels` in the user's cache folder, if there is one.
 pub(super) fn cache_folder() -> Option<PathBuf> {
     let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
     Some(base.join("bytecover").join("kernels"))
 }
 
-/// A source compiled for a device of this capability, from `cache` if it was compiled before.
+/// Returns the code of a source for a device of this compute capability, from `cache` if it was compiled before.
 pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<&Path>) -> Result<Vec<u8>> {
     let arch = format!("sm_{major}{minor}");
     let path = cache.map(|folder| file_in(folder, source, &arch));
@@ -95,7 +95,7 @@ pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<
     Ok(code)
 }
 
-/// The cache file, named after everything that the code depends on.
+/// Returns the path of the cache file, whose name contains a hash of everything that the code depends on.
 fn file_in(folder: &Path, source: &Source, arch: &str) -> PathBuf {
     let mut hash = blake3::Hasher::new();
     hash.update(source.text().as_bytes());
@@ -105,7 +105,7 @@ fn file_in(folder: &Path, source: &Source, arch: &str) -> PathBuf {
     folder.join(format!("{}-{}-{arch}.bin", source.file, &hash.finalize().to_hex()[..24]))
 }
 
-/// Written under a temporary name first: another process may do the same, or this one may be killed.
+/// Writes code to a cache file, under a temporary name first: another process may write it too, or this one may be killed.
 fn keep(path: &Path, code: &[u8]) -> Result<()> {
     let io = |source| Error::Io { path: path.display().to_string(), source };
     if let Some(folder) = path.parent() {

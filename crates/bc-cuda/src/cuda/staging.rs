@@ -1,4 +1,4 @@
-//! How values travel to the device: batches on a separate stream, small tables through page-locked memory.
+//! Uploads values to the device: batches on a separate stream, small tables through page-locked memory.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use super::{allocation, call};
 use crate::device::{Address, Staging};
 use crate::error::{Result, ensure};
 
-/// Slots of the ring, and bytes of each: more writes than these are rarely in flight.
+/// Number of slots of a [`Ring`]; more writes are rarely in flight.
 const SLOTS: usize = 16;
+/// Size of a slot of a [`Ring`] in bytes.
 const SLOT_BYTES: usize = 1 << 16;
 
 /// Page-locked memory, with an event after which it may be written again.
 struct Pinned {
     memory: PinnedHostSlice<u8>,
-    /// Recorded after the work that reads it.
+    /// Recorded after the work that reads the memory.
     read: CudaEvent,
 }
 
@@ -28,7 +29,7 @@ impl Pinned {
         Ok(Self { memory, read })
     }
 
-    /// Waits until it may be written, and copies.
+    /// Waits until the memory may be written, and copies `bytes` to it.
     fn fill(&mut self, bytes: &[u8]) -> Result<()> {
         self.read.synchronize().map_err(call("cuEventSynchronize"))?;
         self.memory.as_mut_slice().map_err(call("cuEventSynchronize"))?[..bytes.len()].copy_from_slice(bytes);
@@ -36,7 +37,7 @@ impl Pinned {
     }
 }
 
-/// Small writes in the order of the queue, without waiting for it.
+/// A ring of slots for small writes, which are queued in order; the host does not wait for them.
 pub(super) struct Ring {
     places: Vec<Pinned>,
     next: usize,
@@ -48,6 +49,8 @@ impl Ring {
         Ok(Self { places, next: 0 })
     }
 
+    /// Queues a write of `from` to the device's memory at `to`. `from` may be changed when this returns.
+    ///
     /// # Safety
     /// `to` has room for the bytes; the context is bound.
     pub unsafe fn write(&mut self, stream: &CudaStream, to: Address, from: &[u8]) -> Result<()> {
@@ -77,13 +80,14 @@ pub(super) struct Slot {
     pinned: Pinned,
     device: Address,
     bytes: usize,
-    /// Received and not released: nothing may be written to the device's memory.
+    /// Whether the batch was received and not yet released, so that nothing may be written to the device's memory.
     in_use: bool,
-    /// The stream of the batches.
+    /// The stream on which batches are copied.
     copies: Arc<CudaStream>,
     queue: Arc<CudaStream>,
-    /// Recorded after the batch's arrival, and after the work that reads it on the device.
+    /// Recorded after the copy of the batch.
     arrived: CudaEvent,
+    /// Recorded after the work that reads the batch on the device.
     released: CudaEvent,
 }
 

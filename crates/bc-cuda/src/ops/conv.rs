@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN, after a padding kernel if the padding is a ring or asymmetric.
+//! Convolutions by cuDNN, after a padding kernel if the padding is circular or asymmetric.
 
 use crate::device::{Argument, Convolve, Pass};
 use crate::error::{Result, ensure};
@@ -7,21 +7,21 @@ use crate::ops::elements::WeightCopies;
 use crate::shape::{Convolution, Padding, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// Bytes to which x, w and y are aligned: cuDNN reads and writes 16 at a time.
+/// Alignment of x, w and y in bytes: cuDNN reads and writes 16 bytes at a time.
 const ALIGNMENT: u64 = 16;
 
 impl Convolution {
-    /// The convolution of an image that is already padded, for the library.
+    /// Returns the same convolution without padding, for an image that is already padded.
     fn unpadded(&self) -> Self {
         Self { padding: Padding::default(), ..*self }
     }
 }
 
 impl Gpu {
-    /// y of x and the copy of the weight at `weight`.
+    /// Computes y from x and the weight whose copy begins at index `weight`.
     ///
     /// # Errors
-    /// Sizes or elements that do not fit; no algorithm; no memory.
+    /// Sizes or elements that do not match; no deterministic algorithm; not enough memory.
     pub fn conv(
         &self,
         x: &Image,
@@ -51,10 +51,11 @@ impl Gpu {
         Ok(y)
     }
 
-    /// dx of dy and the weight, for an input of shape `x`; added to `add_to` (in its memory if it is not shared).
+    /// Computes dx from dy and the weight, for an input of shape `x`. If `add_to` is given, adds dx to it, in its memory if that is
+    /// not shared.
     ///
     /// # Errors
-    /// As [`Gpu::conv`].
+    /// The errors of [`Gpu::conv`].
     pub fn conv_input_gradient(
         &self,
         dy: &Image,
@@ -99,10 +100,10 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// Adds dw of x and dy to the flat gradient from `weight` on, in PyTorch's order.
+    /// Computes dw from x and dy and adds it to the flat gradient from index `weight` on, in PyTorch's order.
     ///
     /// # Errors
-    /// As [`Gpu::conv`].
+    /// The errors of [`Gpu::conv`].
     pub fn conv_weight_gradient(
         &self,
         x: &Image,
@@ -136,10 +137,11 @@ impl Gpu {
         }
     }
 
-    /// Queues a convolution, whose arrays begin where cuDNN can read them; the library takes its workspace from the device.
+    /// Queues a convolution, after checking that its arrays are aligned for cuDNN. The library allocates its workspace from the
+    /// device, not from the pool.
     ///
     /// # Safety
-    /// As of [`Device::convolve`](crate::device::Device::convolve).
+    /// The requirements of [`Device::convolve`](crate::device::Device::convolve).
     unsafe fn convolve(&self, call: &Convolve) -> Result<()> {
         ensure([call.x, call.w, call.y].iter().all(|address| address.is_multiple_of(ALIGNMENT)), || {
             format!("arrays of {} that do not begin at multiples of {ALIGNMENT} bytes", call.convolution)
@@ -148,7 +150,7 @@ impl Gpu {
         self.with_spare_memory(|| unsafe { self.device.convolve(call) })
     }
 
-    /// The image padded as far as the library needs it, and the remaining convolution.
+    /// Pads the image if the library does not support the padding; returns it with the convolution that remains to be computed.
     fn padded(&self, x: &Image, sizes: &Convolution) -> Result<(Image, Convolution)> {
         if sizes.padding.is_symmetric() {
             return Ok((x.clone(), *sizes));
@@ -156,10 +158,10 @@ impl Gpu {
         Ok((self.pad(x, sizes.padding)?, sizes.unpadded()))
     }
 
-    /// The image with zeros (or a ring's rows) around it.
+    /// Pads an image with zeros, or circularly along the height if the padding is a ring.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn pad(&self, x: &Image, padding: Padding) -> Result<Image> {
         let y = self.image(padding.apply(x.shape), x.element)?;
         let mut arguments = vec![Argument::from(x.address()), y.address().into()];
@@ -170,7 +172,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The gradient of [`Gpu::pad`]: dx of dy, added to what is in dx if `add`.
+    /// Computes the gradient of [`Gpu::pad`]: dx from dy, added to the values of `dx` if `add`.
     pub(crate) fn pad_gradient(&self, dy: &Image, dx: &Image, padding: Padding, add: bool) -> Result<()> {
         ensure(dy.shape == padding.apply(dx.shape), || {
             format!("a gradient of {} for {}", dy.shape, dx.shape)
@@ -184,7 +186,7 @@ impl Gpu {
     }
 }
 
-/// A thread for each pack of an image.
+/// Returns the grid for kernels with one thread for each pack of an image.
 pub(crate) fn pack_grid(shape: Shape, vector: usize) -> [usize; 3] {
     [(shape.count() / vector).div_ceil(crate::device::BLOCK), 1, 1]
 }

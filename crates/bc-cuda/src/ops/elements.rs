@@ -1,4 +1,4 @@
-//! Conversions, sums, and weights in the order of the convolutions.
+//! Conversions, sums, and copies of weights in the order that convolutions need.
 
 use crate::device::{Address, Argument, BLOCK};
 use crate::error::{Error, Result, ensure};
@@ -6,23 +6,23 @@ use crate::gpu::{Gpu, flat_grid};
 use crate::shape::{Convolution, Element, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// Which weights of the flat buffer have copies for convolutions and products, and in which sizes: made once for a
-/// network.
+/// The table of the weights of the flat buffer that have copies for convolutions and products, created once for a network. A weight
+/// is divided into runs, each copied by one block of threads.
 pub struct Runs {
-    /// Four numbers each: start, count, inputs, taps.
+    /// Four numbers per run: start, count, inputs, taps.
     table: Buffer<i32>,
-    /// The end of the last one.
+    /// The index in the flat buffer at which the last run ends.
     end: usize,
 }
 
-/// Values of a weight that one block copies.
+/// Maximum number of values of a run.
 const RUN: usize = 8192;
 
 impl Gpu {
-    /// The image with another element; the same image if it has it already.
+    /// Converts an image to an element type; returns the same image if it already has that type.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn convert(&self, x: &Image, element: Element) -> Result<Image> {
         if x.element == element {
             return Ok(x.clone());
@@ -33,10 +33,10 @@ impl Gpu {
         Ok(y)
     }
 
-    /// `count` values from one element to another.
+    /// Converts `count` values from the first element type to the second.
     ///
     /// # Safety
-    /// Both places have as many values of their element.
+    /// There is memory for `count` values of their type at both addresses.
     pub(crate) unsafe fn convert_at(
         &self,
         from: Address,
@@ -56,10 +56,10 @@ impl Gpu {
         unsafe { self.launch(kernel, flat_grid(count), vec![from.into(), to.into(), count.into()]) }
     }
 
-    /// `to + x`, in the memory of `to` if it is not shared.
+    /// Computes `to + x`, in the memory of `to` if it is not shared.
     ///
     /// # Errors
-    /// Shapes or elements that differ; no memory.
+    /// Shapes or elements that differ; not enough memory.
     pub fn add(&self, to: Image, x: &Image) -> Result<Image> {
         ensure(to.shape == x.shape && to.element == x.element, || {
             format!("a sum of {} and {}", to.shape, x.shape)
@@ -73,7 +73,7 @@ impl Gpu {
         Ok(to)
     }
 
-    /// The image, or a copy if it is shared, which may be overwritten.
+    /// Returns an image that may be overwritten: `x` itself, or a copy if its memory is shared.
     pub(crate) fn own(&self, x: Image) -> Result<Image> {
         if x.memory.is_unique() {
             return Ok(x);
@@ -84,10 +84,10 @@ impl Gpu {
         Ok(copy)
     }
 
-    /// Adds values to a buffer's from `at` on.
+    /// Adds values to those of a buffer from index `at` on.
     ///
     /// # Errors
-    /// More values than there is room for; no memory.
+    /// More values than there is room for; not enough memory.
     pub fn add_values(&self, to: &mut Buffer<f32>, at: usize, values: &[f32]) -> Result<()> {
         ensure(at + values.len() <= to.len(), || format!("{} values at {at} of {}", values.len(), to.len()))?;
         let x = self.upload(values)?;
@@ -99,7 +99,7 @@ impl Gpu {
     /// Concatenates images of one height, width and number of channels along the batch.
     ///
     /// # Errors
-    /// None of them; shapes or elements that differ; no memory.
+    /// There are no images; their shapes or elements differ; not enough memory.
     pub fn join(&self, parts: &[&Image]) -> Result<Image> {
         let Some(first) = parts.first() else { return Err(Error::Shape("an image of no parts".to_owned())) };
         let batch = parts.iter().map(|part| part.shape.batch).sum();
@@ -116,10 +116,10 @@ impl Gpu {
         Ok(joined)
     }
 
-    /// `count` items of an image from `first` on, as a copy.
+    /// Copies `count` items of an image's batch from item `first` on.
     ///
     /// # Errors
-    /// More items than there are; no memory.
+    /// More items than there are; not enough memory.
     pub fn part(&self, x: &Image, first: usize, count: usize) -> Result<Image> {
         ensure(first + count <= x.shape.batch, || format!("{count} items at {first} of {}", x.shape))?;
         let part = self.image(Shape { batch: count, ..x.shape }, x.element)?;
@@ -129,11 +129,11 @@ impl Gpu {
         Ok(part)
     }
 
-    /// The table of weights: (where a weight begins in the flat buffer, its sizes); linear layers are convolutions of
-    /// 1x1.
+    /// Creates the table of weights from the start of each weight in the flat buffer and its sizes. Linear layers are given as 1x1
+    /// convolutions.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn runs(&self, weights: &[(usize, Convolution)]) -> Result<Runs> {
         let mut table = Vec::new();
         let mut end = 0;
@@ -150,12 +150,12 @@ impl Gpu {
         Ok(Runs { table: self.upload(&table)?, end })
     }
 
-    /// The copies of the weights in the order (outputs, kernel height, kernel width, inputs) and the activations'
-    /// element: once after each step of the optimiser. `copies` is a buffer of [`Gpu::weight_copies`]; a weight's copy
-    /// begins at the same index as the weight.
+    /// Updates the copies of the weights, in the order (outputs, kernel height, kernel width, inputs) and the element type of
+    /// activations. Must be called after each step of the optimiser. `copies` was created by [`Gpu::weight_copies`]; a weight's
+    /// copy begins at the same index as the weight.
     ///
     /// # Errors
-    /// Buffers of another network.
+    /// The buffers are those of another network.
     pub fn refresh_weights(
         &self,
         runs: &Runs,
@@ -172,18 +172,18 @@ impl Gpu {
         unsafe { self.launch(kernel, [runs.table.len() / 4, 1, 1], arguments) }
     }
 
-    /// Room for copies of all weights of a flat buffer of `len` values.
+    /// Allocates memory for copies of all weights of a flat buffer of `len` values.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn weight_copies(&self, len: usize) -> Result<WeightCopies> {
         Ok(WeightCopies { image: self.image(Shape::matrix(1, len), self.element())? })
     }
 
-    /// Adds a weight's gradient in the order of the convolutions to the flat gradient.
+    /// Adds a weight's gradient at `from`, in the order that convolutions use, to the flat gradient from index `at` on.
     ///
     /// # Safety
-    /// `from` has as many values of the element as the convolution has weights.
+    /// There are as many values of the element type at `from` as the convolution has weights.
     pub(crate) unsafe fn add_weight_gradient(
         &self,
         from: Address,
@@ -202,7 +202,7 @@ impl Gpu {
     }
 }
 
-/// The copies of all weights, see [`Gpu::refresh_weights`].
+/// The copies of all weights; see [`Gpu::refresh_weights`].
 #[derive(Debug)]
 pub struct WeightCopies {
     image: Image,
@@ -213,7 +213,7 @@ impl WeightCopies {
         self.image.shape.count()
     }
 
-    /// The address of the copy of the weight at `index`, which has `count` values.
+    /// Returns the address of the copy of the weight at `index`, which has `count` values.
     pub(crate) fn at(&self, index: usize, count: usize) -> Result<Address> {
         ensure(index + count <= self.len(), || format!("a weight of {count} at {index} of {}", self.len()))?;
         Ok(self.image.address() + (index * self.image.element.bytes()) as u64)

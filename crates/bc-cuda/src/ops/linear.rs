@@ -7,14 +7,14 @@ use crate::ops::elements::WeightCopies;
 use crate::shape::{Element, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// A linear layer: y = x W^T, W (outputs, inputs).
+/// A linear layer: y = x W^T, where W is (outputs, inputs).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linear {
-    /// Columns of x.
+    /// Number of columns of x.
     pub inputs: usize,
-    /// Columns of y.
+    /// Number of columns of y.
     pub outputs: usize,
-    /// Where W begins in the flat buffers.
+    /// Index in the flat buffers at which W begins.
     pub weight: usize,
 }
 
@@ -28,10 +28,10 @@ impl Linear {
 }
 
 impl Gpu {
-    /// y (batch, outputs) of x (batch, inputs), stored as `result`. x is converted to the weights' element.
+    /// Computes y (batch, outputs) from x (batch, inputs), with element type `result`. x is converted to the weights' element type.
     ///
     /// # Errors
-    /// Shapes that do not fit; no memory.
+    /// Shapes that do not match; not enough memory.
     pub fn linear(
         &self,
         x: &Image,
@@ -60,10 +60,11 @@ impl Gpu {
         Ok(y)
     }
 
-    /// dx (batch, inputs) of dy, stored as `result`; added to `add_to`, which has that element.
+    /// Computes dx (batch, inputs) from dy, with element type `result`. If `add_to` is given, which must have that type, adds dx to
+    /// it.
     ///
     /// # Errors
-    /// As [`Gpu::linear`].
+    /// The errors of [`Gpu::linear`].
     pub fn linear_input_gradient(
         &self,
         dy: &Image,
@@ -101,10 +102,10 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// Adds dW of x and dy, both converted to this run's element, to the flat gradient.
+    /// Computes dW from x and dy, both converted to this run's element type, and adds it to the flat gradient.
     ///
     /// # Errors
-    /// As [`Gpu::linear`].
+    /// The errors of [`Gpu::linear`].
     pub fn linear_weight_gradient(
         &self,
         x: &Image,

@@ -1,4 +1,4 @@
-//! Losses with their gradients, and the distances that they and mining need.
+//! Losses with their gradients, and the distances that losses and mining need.
 
 use crate::device::{Address, Argument, BLOCK};
 use crate::error::{Result, ensure};
@@ -6,10 +6,11 @@ use crate::gpu::Gpu;
 use crate::shape::{Element, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// Side of the blocks of distances.
+/// Number of rows and columns of distances that a block of threads computes.
 const SIDE: usize = 16;
 
-/// Triplets: `slots` for each row as the anchor, none where its positive is below zero.
+/// Triplets: `slots` pairs of a positive and a negative for each row as the anchor; a slot with a negative number as its positive is
+/// unused.
 #[derive(Debug)]
 pub struct Triplets {
     positives: Buffer<i32>,
@@ -28,13 +29,15 @@ impl Gpu {
     /// Adds the sum of the parts to `to[at]`.
     ///
     /// # Errors
-    /// An index outside.
+    /// `at` is outside of the buffer.
     pub(crate) fn add_sum(&self, parts: &Buffer<f32>, to: &mut Buffer<f32>, at: usize) -> Result<()> {
         ensure(at < to.len(), || format!("value {at} of {}", to.len()))?;
         // SAFETY: the sum is inside its buffer.
         unsafe { self.sum_parts(parts, to.at(at), 1.0, true) }
     }
 
+    /// Writes `factor` times the sum of the parts to `to`, or adds it to the existing value if `add`.
+    ///
     /// # Safety
     /// There is a value at `to`.
     unsafe fn sum_parts(&self, parts: &Buffer<f32>, to: Address, factor: f32, add: bool) -> Result<()> {
@@ -44,11 +47,12 @@ impl Gpu {
         unsafe { self.launch("sum_parts".to_owned(), [1, 1, 1], arguments) }
     }
 
-    /// Cross entropy with label smoothing of the first rows of logits (batch, classes; 32 bits), as many as there are
-    /// labels, each below the number of classes: its mean, a single value, and `weight` times the gradient of the logits.
+    /// Computes the cross entropy with label smoothing of the first rows of the logits (batch, classes; 32 bits), as many rows as
+    /// there are labels. Labels must be below the number of classes. Returns the mean as a single value, and `weight` times the
+    /// gradient of the logits.
     ///
     /// # Errors
-    /// Shapes that do not fit; no memory.
+    /// Shapes that do not match; not enough memory.
     pub fn cross_entropy(
         &self,
         logits: &Image,
@@ -74,16 +78,16 @@ impl Gpu {
         Ok((loss, gradient))
     }
 
-    /// Room for a loss.
+    /// Allocates an image for a single value.
     fn single(&self) -> Result<Image> {
         self.image(Shape::matrix(1, 1), Element::F32)
     }
 
-    /// Squared distances of all rows of x (batch, dimensions; 32 bits), and distances with 1e-6 added to each difference:
-    /// both (batch, batch).
+    /// Computes the squared distances of all pairs of rows of x (batch, dimensions; 32 bits), and the distances with 1e-6 added to
+    /// each difference (as in PyTorch's `pairwise_distance`); both are (batch, batch).
     ///
     /// # Errors
-    /// Another element; no memory.
+    /// Another element type; not enough memory.
     pub fn distances(&self, x: &Image) -> Result<[Buffer<f32>; 2]> {
         let [rows, dimensions] = matrix(x)?;
         let [squared, apart] = [self.buffer(rows * rows)?, self.buffer(rows * rows)?];
@@ -96,7 +100,7 @@ impl Gpu {
         Ok([squared, apart])
     }
 
-    /// Triplets that the host has chosen: (anchor, positive, negative).
+    /// Uploads triplets that the host has chosen: rows of (anchor, positive, negative).
     ///
     /// # Errors
     /// A row outside the batch.
@@ -115,11 +119,11 @@ impl Gpu {
         Ok(Triplets { positives: self.upload(&list(0))?, negatives: self.upload(&list(1))?, rows, slots })
     }
 
-    /// The mean of `max(0, |a - p| - |a - n| + margin)` over the triplets (0 without any), a single value, and `weight`
-    /// times the gradient of x.
+    /// Computes the mean of `max(0, |a - p| - |a - n| + margin)` over the triplets as a single value (0 without triplets), and
+    /// `weight` times the gradient of x. `apart` holds the distances of [`Gpu::distances`].
     ///
     /// # Errors
-    /// Shapes that do not fit; no memory.
+    /// Shapes that do not match; not enough memory.
     pub fn triplet_margin(
         &self,
         x: &Image,

@@ -1,4 +1,4 @@
-//! Batch norm, instance norm and IBN with their epilogue: the activation and the end of a bottleneck.
+//! Batch norm, instance norm and IBN, fused with what follows them: the activation and the end of a bottleneck.
 
 use crate::device::Argument;
 use crate::error::{Result, ensure};
@@ -7,34 +7,34 @@ use crate::ops::peers::Peers;
 use crate::shape::Shape;
 use crate::tensor::{Buffer, Image};
 
-/// Lanes of the kernels that join parts: `JOIN_LANES` of `norm.cu`.
+/// Number of lanes of the kernels that join partial statistics: `JOIN_LANES` of `norm.cu`.
 const JOIN: usize = 8;
 
-/// A normalisation: its first `instance` channels are normalised over each item, the others over the batch. Indices are
-/// those of the flat buffers of parameters (and of gradients) and of running statistics.
+/// A normalisation layer. Its first `instance` channels are normalised over each item (instance norm), the others over the batch
+/// (batch norm). Indices are those of the flat buffers of parameters and gradients, or of running statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Norm {
-    /// All channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Channels of the instance norm.
+    /// Number of channels with instance norm.
     pub instance: usize,
-    /// Where scale and shift of the instance norm begin; not read without instance norm.
+    /// Indices at which scale and shift of the instance norm begin; not read without instance norm.
     pub instance_at: [usize; 2],
-    /// Where scale and shift of the batch norm begin.
+    /// Indices at which scale and shift of the batch norm begin.
     pub batch_at: [usize; 2],
-    /// Where the bias of the convolution in front begins, if it has one. It cancels, but changes the running mean. It
-    /// gets no gradient.
+    /// Index at which the bias of the preceding convolution begins, if it has one. The normalisation cancels the bias, so it has no
+    /// gradient, but it is part of the running mean.
     pub bias_at: Option<usize>,
-    /// Where running mean and running variance begin, of channels - instance values each.
+    /// Indices at which running mean and running variance begin, with `channels - instance` values each.
     pub running_at: [usize; 2],
 }
 
 /// The activation after a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     Identity,
-    /// ReLU; its derivative at 0 is 0.
+    /// ReLU, with derivative 0 at 0.
     Relu,
 }
 
@@ -47,34 +47,34 @@ impl Activation {
     }
 }
 
-/// What follows a normalisation, whose output is `activation(normalised)`, or with a shortcut
+/// The operations that are fused with a normalisation. Its output is `activation(normalised)`, or with a shortcut
 /// `relu(activation(normalised) + shortcut)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Epilogue<'a> {
     /// The activation after the normalisation.
     pub activation: Activation,
-    /// What is added at the end of a block.
+    /// The shortcut of a bottleneck block, if the normalisation is the last one of a block.
     pub shortcut: Option<&'a Image>,
 }
 
-/// What the backward pass needs besides the input.
+/// What the backward pass of a normalisation needs besides its input.
 #[derive(Debug)]
 pub struct NormSaved {
     norm: Norm,
     shape: Shape,
     floor: f32,
-    /// Mean, 1 / deviation, factor and offset of each group.
+    /// Mean, 1 / standard deviation, factor and offset of each group of values that are normalised together.
     groups: Buffer<f32>,
-    /// Values of a channel that were normalised over the batch, those of peers included.
+    /// Number of values per channel over which the batch was normalised, including those of other processes.
     total: Buffer<f32>,
 }
 
 /// Gradients of the inputs of a normalisation.
 #[derive(Debug)]
 pub struct NormGradients {
-    /// Of x.
+    /// Gradient of x.
     pub dx: Image,
-    /// Of the shortcut, if there was one.
+    /// Gradient of the shortcut, if there was one.
     pub shortcut: Option<Image>,
 }
 
@@ -94,25 +94,27 @@ impl Norm {
         ensure(fits, || format!("{self:?} does not fit {shape} and {} parameters", parameters.len()))
     }
 
-    /// Addresses of scales and shifts, instance norm's first.
+    /// Returns the addresses of scales and shifts in a buffer, those of the instance norm first.
     fn rows(&self, buffer: &Buffer<f32>) -> [Argument; 4] {
         let [scale, shift] = if self.instance > 0 { self.instance_at } else { [0; 2] };
         [scale, shift, self.batch_at[0], self.batch_at[1]].map(|at| buffer.at(at).into())
     }
 }
 
-/// Parts of the statistics of a batch, of which one group has `chunks` (an item's) and another `count`.
+/// Partial statistics, from which those of the groups are computed.
 struct Parts<'a> {
+    /// The parts of instance norms, and their number per item.
     items: Option<(&'a Buffer<f32>, usize)>,
-    /// Address, number and row length of the parts of the batch; none: running statistics.
+    /// Address, number and row length of the parts of the batch norm; `None` to use running statistics.
     batch: Option<(u64, usize, usize)>,
 }
 
 impl Gpu {
-    /// The training mode: by the batch's statistics, with which running statistics are updated. With `peers` the batch is that of all processes.
+    /// Normalises x in training mode: with the batch's statistics, with which running statistics are updated. With `peers`, the
+    /// batch is that of all processes.
     ///
     /// # Errors
-    /// Shapes that do not fit; a single value per channel; no memory.
+    /// Shapes that do not match; a single value per channel; not enough memory.
     pub fn norm_train(
         &self,
         norm: &Norm,
@@ -146,10 +148,10 @@ impl Gpu {
         Ok((y, saved))
     }
 
-    /// The evaluation mode: by running statistics; instance norm by each item's own.
+    /// Normalises x in evaluation mode: batch norm with running statistics, instance norm with each item's own.
     ///
     /// # Errors
-    /// Shapes that do not fit; no memory.
+    /// Shapes that do not match; not enough memory.
     pub fn norm_eval(
         &self,
         norm: &Norm,
@@ -166,11 +168,12 @@ impl Gpu {
         self.apply(x, &saved, ending.shortcut)
     }
 
-    /// The backward pass: x as in the forward pass, `y` the output if there was a shortcut. The gradients of scale and
-    /// shift (of this process's part of the batch) are added to `gradients`. dy's memory is used if it is not shared.
+    /// Computes the gradients of a normalisation. x is the input of the forward pass; `y` is its output, and only needed with a
+    /// shortcut. The gradients of scale and shift, for this process's part of the batch, are added to `gradients`. The memory of dy
+    /// is reused if it is not shared.
     ///
     /// # Errors
-    /// As [`Gpu::norm_train`].
+    /// The errors of [`Gpu::norm_train`].
     pub fn norm_backward(
         &self,
         saved: &NormSaved,
@@ -208,7 +211,8 @@ impl Gpu {
         Ok(NormGradients { dx, shortcut: y.map(|_| dy) })
     }
 
-    /// Count, mean and squared differences of each channel of each chunk of each item, and the number of chunks.
+    /// Computes count, mean and sum of squared differences for each channel of each chunk of each item; also returns the number of
+    /// chunks per item.
     fn moments(&self, x: &Image) -> Result<(Buffer<f32>, usize)> {
         let tiling = Tiling::new(x.shape, x.element, 8, 2048);
         let channels = x.shape.channels;
@@ -221,7 +225,7 @@ impl Gpu {
         Ok((parts, tiling.chunks))
     }
 
-    /// One part for each channel that is normalised over the batch.
+    /// Joins `count` partial statistics into one for each channel of the batch norm.
     fn joined(&self, norm: &Norm, parts: &Buffer<f32>, count: usize) -> Result<Buffer<f32>> {
         let rest = norm.channels - norm.instance;
         let joined = self.buffer(3 * rest)?;
@@ -232,7 +236,8 @@ impl Gpu {
         Ok(joined)
     }
 
-    /// Groups from parts. Running statistics are updated if there are parts of the batch, else read.
+    /// Computes the statistics of the groups from their parts. If there are parts of the batch norm, updates running statistics;
+    /// else uses them.
     fn finish(
         &self,
         norm: &Norm,
@@ -275,7 +280,8 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The sums of each group that dx needs; masks dy by y, adds to the gradients of scale and shift.
+    /// Computes the sums over each group that dx needs; sets dy to zero where y is, and adds the gradients of scale and shift to
+    /// `gradients`.
     fn gradient_sums(
         &self,
         saved: &NormSaved,
@@ -309,7 +315,7 @@ impl Gpu {
     }
 }
 
-/// Channels, positions, channels of the instance norm and lanes.
+/// Returns the kernels' size arguments: channels, positions, channels with instance norm and lanes.
 fn tile_sizes(norm: &Norm, shape: Shape, tiling: &Tiling) -> [Argument; 4] {
     [norm.channels, shape.positions(), norm.instance, tiling.lanes].map(Argument::from)
 }

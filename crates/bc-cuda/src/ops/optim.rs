@@ -1,32 +1,33 @@
-//! Clipping, Adam and AdamW, and the moving average, over flat buffers. The norm is computed and used on the device; the host may read it.
+//! Gradient clipping, Adam and AdamW, and the moving average of weights, over flat buffers. The gradient's norm is computed and used
+//! on the device; the host may read it.
 
 use crate::device::Argument;
 use crate::error::{Result, ensure};
 use crate::gpu::{Gpu, flat_grid};
 use crate::tensor::Buffer;
 
-/// Values of one parameter that one block updates.
+/// Maximum number of values of a parameter that one block of threads updates.
 const CHUNK: usize = 4096;
 
-/// Everything but the learning rate, as `bc_nn::optim::AdamSettings`.
+/// The settings of Adam apart from the learning rate, as in `bc_nn::optim::AdamSettings`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamSettings {
-    /// Decay of the two moments.
+    /// Decay rates of the two moments.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Decay of the weights themselves (AdamW) and not through the gradient (Adam).
+    /// Whether weight decay is applied to the weights themselves (AdamW) and not to the gradient (Adam).
     pub decoupled: bool,
 }
 
-/// Which values belong to which parameter, and whether each is updated and decayed.
+/// The optimiser: its settings, and which values belong to which parameter, and whether each parameter is updated and decayed.
 pub struct Adam {
     settings: AdamSettings,
-    /// Three numbers each: start, count, parameter.
+    /// Three numbers for each block of threads: start, count, parameter.
     stretches: Buffer<i32>,
-    /// 0: left alone, 1: without weight decay, 2: with it.
+    /// For each parameter 0: not updated, 1: updated without weight decay, 2: updated with weight decay.
     kinds: Buffer<i32>,
     decayed: Vec<bool>,
     active: Vec<bool>,
@@ -37,24 +38,25 @@ pub struct Adam {
 pub struct State {
     /// The number of steps, as a single value.
     pub steps: Buffer<f64>,
-    /// Of the last step: the norm before clipping (not finite: nothing was changed), the factor, step size, root, whether
-    /// it was made.
+    /// Five numbers of the last step: the gradient's norm before clipping (the step was skipped if it is not finite), the factor of
+    /// the gradients, step size, root of the second moment's bias correction, and whether the step was made.
     step: Buffer<f32>,
 }
 
 impl State {
-    /// The norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value that can be read when the
-    /// host needs it.
+    /// Returns the norm before clipping of the mean gradient of the last [`Gpu::adam_step`], as a single value that the host can
+    /// read when it needs it.
     pub fn norm(&self) -> &Buffer<f32> {
         &self.step
     }
 }
 
 impl Gpu {
-    /// For parameters of these sizes, one after the other in the flat buffers, each with whether weight decay reaches it.
+    /// Creates an optimiser for parameters that lie one after the other in the flat buffers. Each is given by its number of values
+    /// and whether weight decay applies to it.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn adam(&self, settings: AdamSettings, parameters: &[(usize, bool)]) -> Result<Adam> {
         let (mut table, mut start) = (Vec::new(), 0);
         for (parameter, (size, _)) in parameters.iter().enumerate() {
@@ -76,10 +78,10 @@ impl Gpu {
         })
     }
 
-    /// Sets which parameters have a gradient: the others stay as they are. Nothing is sent if nothing changed.
+    /// Sets which parameters have a gradient; the others are not updated. Uploads the flags only if they changed.
     ///
     /// # Errors
-    /// Flags of another network.
+    /// The number of flags is not that of the parameters.
     pub fn set_active(&self, adam: &mut Adam, active: &[bool]) -> Result<()> {
         ensure(active.len() == adam.decayed.len(), || {
             format!("{} flags of {}", active.len(), adam.decayed.len())
@@ -91,19 +93,19 @@ impl Gpu {
         Ok(())
     }
 
-    /// The state before the first step.
+    /// Returns the state before the first step.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn adam_state(&self) -> Result<State> {
         Ok(State { steps: self.zeros(1)?, step: self.zeros(5)? })
     }
 
-    /// One step with `mean` times the gradients, clipped to a norm of `most` (0: not). If their norm is not finite
-    /// nothing changes, not even the number of steps.
+    /// Makes one step with `by.mean` times the gradients, clipped to the norm `by.most` (0: not clipped). If their norm is not
+    /// finite, nothing is changed, not even the number of steps.
     ///
     /// # Errors
-    /// Buffers of another network; no memory.
+    /// The buffers are those of another network; not enough memory.
     pub fn adam_step(
         &self,
         adam: &Adam,
@@ -151,7 +153,7 @@ impl Gpu {
         }
     }
 
-    /// `average = decay average + (1 - decay) x`, unless the last step was skipped.
+    /// Computes `average = decay average + (1 - decay) x`, unless the last step was skipped.
     ///
     /// # Errors
     /// Buffers of other lengths.
@@ -174,9 +176,9 @@ impl Gpu {
 /// The settings of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Factor of the gradients: 1 / the number of batches that they are the sum of.
+    /// Factor of the gradients: 1 / the number of batches over which they were summed.
     pub mean: f32,
-    /// The largest norm; 0: no limit.
+    /// Maximum norm of the gradient; 0 for no limit.
     pub most: f32,
     /// The learning rate.
     pub rate: f64,

@@ -1,4 +1,4 @@
-//! What processes that train one network ask of each other, and sums in a fixed order.
+//! The exchange between processes that train one network, and sums in a fixed order.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use crate::error::{Result, ensure};
 use crate::gpu::{Gpu, flat_grid};
 use crate::tensor::Buffer;
 
-/// The other processes that train the same network, each with a share of the batch: norms need their statistics, the
-/// optimiser the sum of the gradients. All processes make the same calls in the same order.
+/// The connection to the other processes that train the same network, each with a share of the batch: normalisations need their
+/// statistics, the optimiser the sum of the gradients. All processes must make the same calls in the same order.
 pub trait Peers {
-    /// The values of every process, one process after the other; all have as many.
+    /// Gathers the values of all processes, one process after the other. All must pass equally many values.
     ///
     /// # Errors
     /// A process that has ended.
     fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> Result<Buffer<f32>>;
 
-    /// Replaces values by their sum over all processes.
+    /// Replaces values by their sums over all processes.
     ///
     /// # Errors
     /// A process that has ended.
@@ -24,11 +24,11 @@ pub trait Peers {
 }
 
 impl Gpu {
-    /// Writes to some places the sums of `parts`, which has as many values for each process, one process after the
-    /// other: added in this order by way of 64 bits, as sums over processes are on the host.
+    /// Writes the sums over processes to the values of `to` at the indices `places`. `parts` holds as many values for each process,
+    /// one process after the other. They are added in this order and in 64 bits, like sums over processes on the host.
     ///
     /// # Errors
-    /// Parts of other sizes, places outside.
+    /// The size of `parts` is not a multiple of the number of places; places outside of the buffer.
     pub fn sum_in_order(
         &self,
         parts: &Buffer<f32>,

@@ -7,14 +7,14 @@ use crate::ops::conv::pack_grid;
 use crate::shape::{Element, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// For each maximum, which of the nine values of its window it was.
+/// What the gradient of [`Gpu::max_pool`] needs: for each maximum, which of the nine values of its window it was.
 #[derive(Debug)]
 pub struct MaxPoolSaved {
     taps: Buffer<u8>,
     shape: Shape,
 }
 
-/// Which group each maximum came from.
+/// What the gradient of [`Gpu::max_mean`] needs: for each maximum, which group it came from.
 #[derive(Debug)]
 pub struct MaxMeanSaved {
     numbers: Buffer<u8>,
@@ -23,10 +23,10 @@ pub struct MaxMeanSaved {
 }
 
 impl Gpu {
-    /// Kernel 3, stride 2, padding 1.
+    /// Computes maxima with kernel 3, stride 2 and padding 1.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn max_pool(&self, x: &Image) -> Result<(Image, MaxPoolSaved)> {
         let Shape { batch, height, width, channels } = x.shape;
         ensure(x.shape.count() > 0, || format!("maxima of {}", x.shape))?;
@@ -42,10 +42,10 @@ impl Gpu {
         Ok((y, MaxPoolSaved { taps, shape: x.shape }))
     }
 
-    /// The gradient of the input of [`Gpu::max_pool`].
+    /// Computes the gradient of the input of [`Gpu::max_pool`].
     ///
     /// # Errors
-    /// A gradient of another shape; no memory.
+    /// A gradient of another shape; not enough memory.
     pub fn max_pool_gradient(&self, dy: &Image, saved: &MaxPoolSaved) -> Result<Image> {
         ensure(dy.shape.count() == saved.taps.len(), || {
             format!("a gradient of {} for maxima of {}", dy.shape, saved.shape)
@@ -63,10 +63,11 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// The generalised mean over height and width, by the exponent at `exponent`: (batch, channels), in 32 bits.
+    /// Computes the generalised mean over height and width, with the exponent at index `exponent` of the parameters. The result is
+    /// (batch, channels) in 32 bits.
     ///
     /// # Errors
-    /// No memory.
+    /// Not enough memory.
     pub fn gem(&self, x: &Image, parameters: &Buffer<f32>, exponent: usize) -> Result<Image> {
         ensure(exponent < parameters.len() && x.shape.count() > 0, || format!("a mean of {}", x.shape))?;
         let y = self.image(Shape::matrix(x.shape.batch, x.shape.channels), Element::F32)?;
@@ -79,10 +80,10 @@ impl Gpu {
         Ok(y)
     }
 
-    /// dx of x, y and dy (both in 32 bits); the exponent's gradient is added to `gradients`.
+    /// Computes dx from x, y and dy (y and dy in 32 bits); the exponent's gradient is added to `gradients`.
     ///
     /// # Errors
-    /// Shapes that do not fit; no memory.
+    /// Shapes that do not match; not enough memory.
     pub fn gem_gradient(
         &self,
         x: &Image,
@@ -108,11 +109,12 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// (batch, groups * height, width, channels) to (batch, height, width, 2 channels): maxima over the groups, behind
-    /// them the means. Row h is of the rows h, h + height, ...
+    /// Computes maxima and means over groups of rows: (batch, groups * height, width, channels) becomes
+    /// (batch, height, width, 2 channels), first the maxima over the groups and then the means. Row h of the result is computed
+    /// from the rows h, h + height, ...
     ///
     /// # Errors
-    /// A height that is no multiple of `groups`, more than 256 groups; no memory.
+    /// A height that is not a multiple of `groups`, more than 256 groups; not enough memory.
     pub fn max_mean(&self, x: &Image, groups: usize) -> Result<(Image, MaxMeanSaved)> {
         let Shape { batch, height, width, channels } = x.shape;
         ensure((1..=256).contains(&groups) && height.is_multiple_of(groups), || {
@@ -130,10 +132,10 @@ impl Gpu {
         Ok((y, MaxMeanSaved { numbers: found, shape: x.shape, groups }))
     }
 
-    /// The gradient of the input of [`Gpu::max_mean`].
+    /// Computes the gradient of the input of [`Gpu::max_mean`].
     ///
     /// # Errors
-    /// A gradient of another shape; no memory.
+    /// A gradient of another shape; not enough memory.
     pub fn max_mean_gradient(&self, dy: &Image, saved: &MaxMeanSaved) -> Result<Image> {
         let Shape { batch, height, width, channels } = saved.shape;
         let inner = Shape { height: height / saved.groups, ..saved.shape };
@@ -150,10 +152,10 @@ impl Gpu {
         Ok(dx)
     }
 
-    /// Means of `stride` columns, of fewer at the end.
+    /// Computes the means of each `stride` consecutive columns; the last one may be of fewer columns.
     ///
     /// # Errors
-    /// A stride of 0; no memory.
+    /// A stride of 0; not enough memory.
     pub fn time_mean(&self, x: &Image, stride: usize) -> Result<Image> {
         ensure(stride > 0 && x.shape.count() > 0, || format!("means of {stride} columns of {}", x.shape))?;
         let y = self.image(Shape { width: x.shape.width.div_ceil(stride), ..x.shape }, x.element)?;
@@ -164,10 +166,10 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The gradient of an input of shape `x` of [`Gpu::time_mean`].
+    /// Computes the gradient of [`Gpu::time_mean`] for an input of shape `x`.
     ///
     /// # Errors
-    /// A gradient of another shape; no memory.
+    /// A gradient of another shape; not enough memory.
     pub fn time_mean_gradient(&self, dy: &Image, x: Shape, stride: usize) -> Result<Image> {
         let fits = stride > 0 && dy.shape == Shape { width: x.width.div_ceil(stride), ..x };
         ensure(fits, || format!("a gradient of {} for means of {stride} columns of {x}", dy.shape))?;

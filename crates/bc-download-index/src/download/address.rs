@@ -2,7 +2,8 @@
 
 use bc_formats::index::Version;
 
-/// The URL of the list, or the template filled in with that URL and the id.
+/// Returns the URL that the list names, or the template filled in with that URL and the id. Returns `None` if the list names
+/// no URL and one is needed.
 pub fn address(template: &str, version: &Version) -> Option<String> {
     let source = version.source_url.as_deref();
     if template.is_empty() {

@@ -1,4 +1,4 @@
-//! Workers that fetch a list of files, each with its attempts, until all are done or the site blocks.
+//! Fetches a list of files with several workers and several attempts each, until all are done or the site seems to block.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,35 +20,43 @@ use crate::locate;
 /// The result of [`fetch_all`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fetched {
-    /// Versions that failed.
+    /// Number of versions that failed.
     pub failed: usize,
     /// Whether the site seems to block.
     pub blocked: bool,
 }
 
+/// The state that all workers share.
 struct Workers<'a> {
+    /// yt-dlp.
     program: &'a Path,
     config: &'a DownloadConfig,
+    /// Folder of the finished files.
     folder: &'a Path,
+    /// Folder of the unfinished files.
     incoming: PathBuf,
+    /// Fingerprint of cookies, proxy and format ([`yt_dlp::access`]).
     access: String,
     pace: Pace,
     ledger: Ledger,
     watchdog: Watchdog,
     failures_in_a_row: AtomicUsize,
+    /// Whether the site seems to block.
     blocked: AtomicBool,
 }
 
 /// How a job ended.
 enum JobResult {
     Done,
+    /// The file could not be fetched, for this reason.
     Failed(String),
-    /// Another process is fetching it, or has fetched it since the plan was made.
+    /// Another process is fetching the file, or has fetched it since the plan was made.
     Elsewhere,
+    /// The run was stopped.
     Stopped,
 }
 
-/// Fetches `jobs` into `folder` and notes what failed.
+/// Fetches `jobs` into `folder` and records the failures. `access` is the fingerprint of cookies, proxy and format.
 ///
 /// # Errors
 /// The folder cannot be written, or `program` not be started.
@@ -97,7 +105,7 @@ pub fn fetch_all(
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })?;
     bar.finish_and_clear();
-    // Unless an unfinished file is left for the next run, or another process works there.
+    // Fails, as it should, if an unfinished file is left for the next run or another process works there.
     let _ = std::fs::remove_dir(&workers.incoming);
     println!("Fetched {}, failed {}.", done.into_inner(), failed.load(SeqCst));
     let elsewhere = elsewhere.into_inner();
@@ -172,14 +180,14 @@ impl Workers<'_> {
         Ok(reason)
     }
 
-    /// Whether the file of an id exists by now.
+    /// Returns whether the file of an id exists by now.
     fn exists(&self, id: &str) -> bool {
         locate::kept_extensions()
             .any(|extension| locate::file_exists(&self.folder.join(format!("{id}.{extension}"))))
     }
 
-    /// Renames a finished file. Its content is on disk before it is renamed, and its name before it counts as
-    /// done. A file whose extension no stage looks for is refused with a reason.
+    /// Renames a finished file into the folder. Its content is flushed to disk before it is renamed, and its name before it
+    /// counts as done. Returns the reason if its extension is one that no stage looks for.
     fn move_to_folder(&self, path: &Path, id: &str) -> Result<Option<String>> {
         let extension = locate::extension(path).unwrap_or_default();
         let destination = self.folder.join(format!("{id}.{extension}"));

@@ -1,12 +1,12 @@
-//! The folder `.incoming`: unfinished files, one folder for each id and in it one for each address.
+//! The folder `.incoming` of unfinished files: one folder for each id, and in it one for each address.
 //!
 //! ```text
 //! .incoming/<hash of the id>/lock                    held by the process that fetches the id
 //! .incoming/<hash of the id>/<hash of the address>/  what yt-dlp writes
 //! ```
-//! With the lock, two processes on one folder, whatever their parts, never write into the same unfinished file. With the hash of the
-//! address, a version whose address changed does not continue the unfinished file of the other address. Names are
-//! hashes, because ids may differ only in case.
+//! Because of the lock, two processes on one folder never write into the same unfinished file, whatever their shards.
+//! Because of the hash of the address, a version whose address changed does not continue the unfinished file of the old
+//! address. Names are hashes, because ids may differ only in case.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -27,7 +27,7 @@ pub struct Job {
     pub url: String,
 }
 
-/// The right to fetch one id, until it is dropped.
+/// The exclusive right to fetch one id; dropping it gives the right back.
 pub struct Claim {
     /// Folder in which yt-dlp works.
     pub work: PathBuf,
@@ -36,7 +36,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims the id of `job`; `None` if another process has it. Files from an earlier address are removed.
+    /// Claims the id of `job`; `None` if another process has claimed it. Unfinished files from other addresses are removed.
     ///
     /// # Errors
     /// `incoming` cannot be written.
@@ -55,30 +55,33 @@ impl Claim {
         Ok(Some(Self { work, folder, _lock: lock }))
     }
 
-    /// Removes the files of yt-dlp, none of which will be used again.
+    /// Removes yt-dlp's files, once none of them is needed any more.
     pub fn clear(&self) {
-        // What cannot be removed does no harm.
+        // Files that cannot be removed do no harm.
         let _ = std::fs::remove_dir_all(&self.work);
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // The beginning of a file stays for the next attempt; folders without one go, and the lock while it is held.
+        // An unfinished file stays for the next attempt (its folder is not empty, so it is not removed). The lock file is
+        // removed while the lock is still held.
         let _ = std::fs::remove_dir(&self.work);
         let _ = std::fs::remove_file(self.folder.join(LOCK));
         let _ = std::fs::remove_dir(&self.folder);
     }
 }
 
+/// Name of the lock file.
 const LOCK: &str = "lock";
 
+/// Returns a name for an id or an address.
 fn hash(kind: &str, text: &str) -> String {
     Fingerprint::of(kind).add(text).finish()
 }
 
-/// Removes the leftovers of killed runs for versions that will not be fetched any more: all but those with the ids `open`. Files
-/// that another process works on are kept.
+/// Removes the unfinished files of versions that will not be fetched any more, which are all versions whose ids are not in
+/// `open`. Files that another process works on are kept.
 pub fn sweep(incoming: &Path, open: &[String]) {
     let left: Vec<PathBuf> =
         std::fs::read_dir(incoming).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -89,9 +92,9 @@ pub fn sweep(incoming: &Path, open: &[String]) {
     let open: HashSet<String> = open.iter().map(|id| hash("id", id)).collect();
     for path in left {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // What cannot be removed does no harm.
+        // Files that cannot be removed do no harm.
         let _ = match path.is_dir() {
-            // From an earlier version of this program, whose names did not depend on the address.
+            // Files directly in the folder are from an earlier version of this program.
             false => std::fs::remove_file(&path),
             true if open.contains(name.as_ref()) => Ok(()),
             true => lock(&path).and_then(|held| held.map_or(Ok(()), |_lock| std::fs::remove_dir_all(&path))),
@@ -100,19 +103,19 @@ pub fn sweep(incoming: &Path, open: &[String]) {
     let _ = std::fs::remove_dir(incoming);
 }
 
-/// Makes the folder and locks its lock file; `None` if another process holds it.
+/// Creates the folder and locks its lock file; `None` if another process holds the lock.
 fn lock(folder: &Path) -> std::io::Result<Option<File>> {
     let path = folder.join(LOCK);
     loop {
         match std::fs::create_dir_all(folder) {
             Ok(()) => {}
-            // Another process removed the folder between the look at it and the attempt to make it.
+            // Another process removed the folder while it was being created.
             Err(error) if may_have_been_removed(&error) && !folder.is_file() => continue,
             Err(error) => return Err(error),
         }
         let file = match OpenOptions::new().write(true).create(true).truncate(false).open(&path) {
             Ok(file) => file,
-            // Another process removed the folder that was just there.
+            // Another process removed the folder after it was created.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -122,7 +125,7 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
             Err(TryLockError::Error(_)) => return Ok(Some(file)),
             Ok(()) => {}
         }
-        // Its last holder may have removed the file between our opening and locking it.
+        // The last holder of the lock may have removed the file after this process opened it and before it locked it.
         if is_current(&file, &path) {
             return Ok(Some(file));
         }

@@ -1,7 +1,7 @@
 //! Records failed downloads next to the audio, one line of JSON each.
 //!
-//! Each part (`--shard`) appends to its own file, so that parts on several machines may share the
-//! folder; all files are read together. A line cut off by a kill is skipped.
+//! Each shard appends to its own file, so that shards on several machines may share the folder; all files are read together.
+//! A line cut off by a kill is skipped.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::messages;
 use crate::shard;
 
-/// Beginning of the names of the files.
+/// Beginning of the names of the ledger files.
 const STEM: &str = ".failed";
 
 /// A download that failed.
@@ -38,14 +38,14 @@ pub struct Failure {
     pub access: Option<String>,
 }
 
-/// The file that this part appends to.
+/// The file that the shard of this process appends to.
 pub struct Ledger {
     file: Mutex<File>,
     path: PathBuf,
 }
 
 impl Ledger {
-    /// Opens the file of a part.
+    /// Opens the file of a shard.
     ///
     /// # Errors
     /// The ledger cannot be written.
@@ -61,7 +61,7 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written.
     pub fn add(&self, failure: &Failure) -> Result<()> {
-        // Begins with a line break too: a kill may have cut off the line before.
+        // The text begins with a line break too, because a kill may have cut off the line before.
         let line = format!("\n{}\n", serde_json::to_string(failure)?);
         let mut file = self.file.lock().expect("no holder panics");
         file.write_all(line.as_bytes())
@@ -74,14 +74,14 @@ impl Ledger {
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether the file of `id` failed permanently at `url` with this `access`.
+    /// Returns whether the file of `id` failed permanently at `url` with this `access`.
     pub fn is_permanent(&self, id: &str, url: &str, access: &str) -> bool {
         let still_holds =
             |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
         self.at(id, url).filter(still_holds).any(|failure| !failure.temporary)
     }
 
-    /// The failure that explains why the file of `id` is missing: that at its present address, or else the last one
+    /// Returns the failure that explains why the file of `id` is missing: that at its present address, or else the last one
     /// recorded.
     pub fn failure_of(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
         let at_url = |url| {
@@ -91,10 +91,12 @@ impl Failures {
         url.and_then(at_url).or_else(|| self.0.get(id)?.last())
     }
 
+    /// Returns the failures of `id` at `url`.
     fn at(&self, id: &str, url: &str) -> impl Iterator<Item = &Failure> {
         self.0.get(id).into_iter().flatten().filter(move |failure| failure.url == url)
     }
 
+    /// Adds a failure, which replaces an earlier one of the same kind.
     fn add(&mut self, mut failure: Failure) {
         // Earlier versions of this program recorded barred videos as gone.
         if !failure.temporary && failure.access.is_none() && messages::is_barred(&failure.reason) {

@@ -5,17 +5,18 @@ use std::time::Duration;
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FailureKind {
-    /// Will never succeed: the video is removed, private or absent.
+    /// The download will never succeed: the video is removed, private or absent. Holds the message.
     Gone(String),
-    /// Does not succeed with the present access: the site asks for cookies, or for another country.
+    /// The download does not succeed with the present cookies, proxy and format. Holds the message.
     Barred(String),
-    /// May succeed later, not before the given wait.
+    /// The download may succeed later. Holds the message, and the wait that the site asked for.
     Temporary(String, Option<Duration>),
 }
 
-/// Messages of a site that limits our requests, whatever else it says.
+/// Parts of messages of a site that limits requests; they take precedence over all others.
 const BLOCKED: [&str; 3] = ["not a bot", "try again later", "rate-limit"];
 
+/// Parts of messages of videos that other cookies, another country or another format might make available.
 const BARRED: [&str; 10] = [
     "confirm your age",
     "age-restricted",
@@ -29,6 +30,7 @@ const BARRED: [&str; 10] = [
     "only images are available",
 ];
 
+/// Parts of messages of videos that will never be available.
 const GONE: [&str; 9] = [
     "private video",
     "video unavailable",
@@ -41,7 +43,7 @@ const GONE: [&str; 9] = [
     "unsupported url",
 ];
 
-/// Whether cookies, a proxy or another format may help with this reason.
+/// Returns whether a failure for this reason may be avoided with cookies, a proxy or another format.
 pub fn is_barred(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     BARRED.iter().any(|word| reason.contains(word))
@@ -52,8 +54,8 @@ pub fn classify(text: &str) -> FailureKind {
     let mut lines = text.lines().rev();
     let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
     let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
-    // Without byte counts, which depend on where an earlier attempt was cut off. The wording depends on
-    // whether yt-dlp finds the `requests` package beside it.
+    // The byte counts are left out, because they depend on where an earlier attempt was cut off. The wording depends on
+    // whether yt-dlp has the `requests` package.
     if error.contains("more expected")
         || (error.contains("Downloaded ") && error.contains(" bytes, expected "))
     {
@@ -71,7 +73,7 @@ pub fn classify(text: &str) -> FailureKind {
     let wait = text.lines().rev().find_map(|line| {
         let line = line.to_lowercase();
         let (_, value) = line.split_once("retry-after:")?;
-        // The other form, a date, begins with a weekday; the back-off has to do then.
+        // The header may also hold a date; then the configured back-off applies.
         value.trim().parse().ok()
     });
     FailureKind::Temporary(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))

@@ -6,26 +6,29 @@ use std::time::{Duration, Instant};
 
 use bc_cli::{interrupt, progress};
 
-/// A wait of this length is reported, since it looks like a run that hangs.
+/// Waits of at least this length are reported, because the run would seem to hang.
 const REPORTED_WAIT: Duration = Duration::from_secs(20);
 
 /// Spaces the starts of downloads, and stops them all.
 pub struct Pace {
     stop: AtomicBool,
     clock: Mutex<Clock>,
+    /// Mean time between two starts, in seconds.
     gap_s: f64,
+    /// Share by which each time is varied at random, up or down.
     jitter: f64,
 }
 
+/// When downloads may start.
 struct Clock {
-    /// The next free start.
+    /// The next free slot.
     next: Instant,
-    /// No download starts before this.
+    /// Time before which no download may start.
     hold_until: Instant,
 }
 
 impl Pace {
-    /// `per_minute` starts, each gap longer or shorter by up to the share `jitter`.
+    /// Allows `per_minute` starts per minute; each time between two is longer or shorter by up to the share `jitter`.
     pub fn new(per_minute: f64, jitter: f64) -> Self {
         let now = Instant::now();
         Self {
@@ -41,7 +44,7 @@ impl Pace {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Whether to end: after [`Pace::stop`] or Ctrl-C.
+    /// Returns whether to end: after [`Pace::stop`] or Ctrl-C.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || interrupt::requested()
     }
@@ -49,7 +52,7 @@ impl Pace {
     /// Takes the next slot and waits for it; false once all is stopped.
     pub fn wait(&self) -> bool {
         loop {
-            let at = self.take();
+            let at = self.take_slot();
             if !self.sleep_until(at) {
                 return false;
             }
@@ -60,20 +63,21 @@ impl Pace {
         }
     }
 
-    /// The next slot, after all slots taken so far and after every hold.
-    fn take(&self) -> Instant {
+    /// Takes the next slot, which is after all slots taken so far and after every hold.
+    fn take_slot(&self) -> Instant {
         let mut clock = self.clock.lock().expect("no holder panics");
         let at = clock.next.max(clock.hold_until).max(Instant::now());
         clock.next = at + self.varied(self.gap_s);
         at
     }
 
-    /// Whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
+    /// Returns whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
     fn is_still_free(&self, at: Instant) -> bool {
         at >= self.clock.lock().expect("no holder panics").hold_until
     }
 
-    /// No download starts before `wait` is over, because the site asked for it. Reports a long wait once for all workers.
+    /// Delays all starts of downloads until `wait` is over, because the site asked for it. A long wait is reported once for
+    /// all workers.
     pub fn hold(&self, wait: Duration) {
         let mut clock = self.clock.lock().expect("no holder panics");
         let until = Instant::now() + wait;
@@ -91,10 +95,12 @@ impl Pace {
         self.sleep_until(Instant::now() + self.varied(seconds))
     }
 
+    /// Returns a duration of about `seconds`, varied at random.
     fn varied(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * (1.0 + self.jitter * (2.0 * rand::random::<f64>() - 1.0)))
     }
 
+    /// Sleeps until `at`; false once all is stopped.
     fn sleep_until(&self, at: Instant) -> bool {
         loop {
             if self.stopped() {
@@ -138,7 +144,7 @@ mod tests {
     #[test]
     fn hold_delays_workers_that_are_already_waiting() {
         let pace = Pace::new(60.0, 0.0);
-        let taken = [pace.take(), pace.take(), pace.take()];
+        let taken = [pace.take_slot(), pace.take_slot(), pace.take_slot()];
         assert!(taken.iter().all(|&at| pace.is_still_free(at)));
         let before = Instant::now();
         pace.hold(Duration::from_secs(3600));
@@ -148,7 +154,7 @@ mod tests {
         );
         let mut last = before + Duration::from_secs(3600) - Duration::from_secs(1);
         for _ in taken {
-            let at = pace.take();
+            let at = pace.take_slot();
             assert!(at >= last + Duration::from_secs(1) && pace.is_still_free(at));
             last = at;
         }

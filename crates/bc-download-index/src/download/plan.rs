@@ -16,14 +16,14 @@ use crate::{locate, shard};
 /// Maximum number of bytes of an id; file systems take 255 for a name, which has an extension, too.
 const MAX_ID_BYTES: usize = 200;
 
-/// Which of the versions are to be fetched.
+/// Which versions are fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
-    /// The part of the index.
+    /// The shard of the index.
     pub shard: Shard,
     /// Maximum number of downloads.
     pub limit: Option<usize>,
-    /// Also download versions that are recorded as gone.
+    /// Whether to also fetch versions that failed permanently.
     pub retry_gone: bool,
     /// The fingerprint of cookies, proxy and format ([`super::yt_dlp::access`]).
     pub access: &'a str,
@@ -38,7 +38,7 @@ pub struct Plan {
     pub open: Vec<String>,
 }
 
-/// Plans a run; reports what is not to be fetched, and why.
+/// Plans the downloads of a run, and prints how many versions are not fetched and why.
 ///
 /// # Errors
 /// The audio's folder or the notes in it cannot be read.
@@ -87,7 +87,7 @@ pub fn plan(versions: Vec<Version>, config: &Config, selection: Selection<'_>) -
     Ok(plan)
 }
 
-/// The versions of a part that are not to be fetched.
+/// The number of versions of a shard that are not fetched, by reason.
 #[derive(Default)]
 struct Counts {
     done: usize,
@@ -97,6 +97,7 @@ struct Counts {
 }
 
 impl Counts {
+    /// Prints the counts, and that `jobs` of `left` versions are fetched.
     fn print(&self, jobs: usize, left: usize) {
         let Self { done, gone, without_address, not_a_file_name } = self;
         let limited = if jobs < left { format!(" of {left}") } else { String::new() };
@@ -122,19 +123,19 @@ impl Counts {
     }
 }
 
-/// Whether an id can be the name of a file.
+/// Returns whether an id can be the name of a file.
 fn names_a_file(id: &str) -> bool {
     id.len() <= MAX_ID_BYTES && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
-/// The ids that a case-insensitive file system cannot distinguish from an earlier one.
+/// Returns the ids that a case-insensitive file system cannot distinguish from an earlier one.
 fn clashing_ids(versions: &[Version]) -> HashSet<String> {
     let mut seen = HashSet::new();
     let later = versions.iter().filter(|version| !seen.insert(version.version_id.to_lowercase()));
     later.map(|version| version.version_id.clone()).collect()
 }
 
-/// Whether the folder's file system is case-sensitive (macOS and SMB are not). If that cannot be
+/// Returns whether the folder's file system is case-sensitive (macOS and SMB are not). If that cannot be
 /// determined, it is assumed to be.
 fn is_case_sensitive(folder: &Path) -> bool {
     let incoming = folder.join(INCOMING);

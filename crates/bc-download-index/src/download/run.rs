@@ -1,4 +1,4 @@
-//! The run: fetches what is missing and updates the index.
+//! Runs `download`: plans, fetches the missing files and updates the index.
 
 use anyhow::{Context, Result, bail};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt};
@@ -15,13 +15,13 @@ pub struct Options {
     pub dry_run: bool,
     /// Maximum number of files to fetch.
     pub limit: Option<usize>,
-    /// Try again what failed permanently.
+    /// Also fetch versions that failed permanently.
     pub retry_gone: bool,
-    /// The part of the index.
+    /// The shard of the index.
     pub shard: Shard,
 }
 
-/// Downloads. The outcome counts the versions that failed in this run.
+/// Downloads the missing audio. The outcome counts the versions that failed in this run.
 ///
 /// # Errors
 /// No index, no yt-dlp, a folder that cannot be written, too many failures in a row, or Ctrl-C.

@@ -1,9 +1,9 @@
-//! Ends yt-dlp when this process was killed, so that none is left that writes into the next run's files.
+//! Kills yt-dlp when this process is killed, so that no yt-dlp is left that writes into the files of the next run.
 //!
-//! yt-dlp's single-file form works in a second process, which a signal to the first on its parent's death does not
-//! reach. So a small shell process, which lives as long as the run, is notified of every process group that begins
-//! and ends; when the pipe to it closes, however this process ended, it kills what still runs. It is in its own
-//! group, which neither Ctrl-C nor a kill of this process's group reaches.
+//! yt-dlp's single-file form works in a second process, which the kernel's signal on the death of the parent does not reach.
+//! Therefore a small shell process, which lives as long as the run, is notified of every process group that begins and ends.
+//! When the pipe to it closes, however this process ended, it kills the groups that still run. It is in a group of its own,
+//! which neither Ctrl-C nor a kill of this process's group reaches.
 
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 
+/// Keeps a list of the running process groups, and kills them when its input ends.
 const SCRIPT: &str = r#"
 groups=
 while read -r what group; do

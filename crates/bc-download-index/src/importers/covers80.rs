@@ -56,7 +56,7 @@ fn list(path: &Path, number: u8) -> Result<Vec<(usize, Version)>> {
     Ok(versions)
 }
 
-/// The recordings of one list, each with its line.
+/// Returns the recordings of one list, each with its line.
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<(usize, Version)>> {
     let mut ids = Ids::new(path);
     let mut versions = Vec::new();

@@ -76,6 +76,7 @@ impl Importer for DiscogsVi {
     }
 }
 
+/// Finds the only file in the folder whose name ends in `end`.
 fn single_file_with_suffix(folder: &Path, end: &str) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut names = entries
@@ -101,6 +102,7 @@ fn versions(path: &Path, split: Split) -> Result<Vec<Version>> {
     Ok(versions)
 }
 
+/// Parses the light form.
 pub(super) fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let cliques: Members<Vec<Light>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
@@ -117,6 +119,7 @@ pub(super) fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version
     Ok(imported)
 }
 
+/// Parses the full form.
 pub(super) fn full(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let mut ids = Ids::new(path);
     let mut imported = Vec::new();

@@ -20,7 +20,7 @@ impl Importer for Folder {
         let mut outside = Outside::default();
         if bc_store::is_remote(root) {
             for (name, _) in locate::objects(config)? {
-                // The same as in folders: neither beside the cliques' folders nor below them.
+                // As in a folder, audio counts only directly in the folder of a clique.
                 match name.split_once('/').filter(|(_, file)| !file.contains('/')) {
                     Some((clique, file)) => versions.extend(version(clique, file)),
                     None => outside.count(Path::new(&name)),
@@ -65,6 +65,7 @@ struct Outside {
 }
 
 impl Outside {
+    /// Counts a file, if its name is that of audio.
     fn count(&mut self, path: &Path) {
         if is_audio(path) {
             self.files += 1;
@@ -78,6 +79,7 @@ impl Outside {
         Ok(())
     }
 
+    /// Returns a note on the files that were left out; `None` if there are none.
     fn note(&self) -> Option<String> {
         let first = self.first.as_ref()?;
         Some(format!(
@@ -87,7 +89,7 @@ impl Outside {
     }
 }
 
-/// The version that a file is; none if its name is not one of audio.
+/// Returns the version of an audio file in the folder of a clique; `None` if the name is not that of audio.
 fn version(clique: &str, file: &str) -> Option<Version> {
     let path = Path::new(file);
     if !is_audio(path) {

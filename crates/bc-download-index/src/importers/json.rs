@@ -1,4 +1,4 @@
-//! Reads JSON objects as lists of members: a key that is listed twice is an error, where a map would lose one.
+//! Reads JSON objects as lists of members. A key that is listed twice is an error; a map would lose one of the members.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,6 +16,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Members<V> {
     }
 }
 
+/// Reads an object and refuses keys that are listed twice.
 struct Distinct<V>(PhantomData<V>);
 
 impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
@@ -37,12 +38,12 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
     }
 }
 
-/// The line of the last member named `key` in `text`, for error messages.
+/// Returns the line of the last member named `key` in `text`, for error messages.
 pub(super) fn line_of_key(text: &str, key: &str) -> u64 {
     line_of(text, key, |_, after| after.trim_start().starts_with(':'))
 }
 
-/// The line of the last member named `key` with the value `value` in `text`.
+/// Returns the line of the last member named `key` with the value `value` in `text`.
 pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
     let key = quoted(key);
     line_of(text, value, |before, _| {
@@ -50,6 +51,7 @@ pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
     })
 }
 
+/// Returns the line of the last occurrence of `string` (in quotes) for which `is_at(before, after)` is true.
 fn line_of(text: &str, string: &str, is_at: impl Fn(&str, &str) -> bool) -> u64 {
     let string = quoted(string);
     let mut offsets = text.rmatch_indices(&string).map(|(offset, _)| offset);
@@ -57,6 +59,7 @@ fn line_of(text: &str, string: &str, is_at: impl Fn(&str, &str) -> bool) -> u64 
     text[..offset].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
 }
 
+/// Returns `string` as JSON.
 fn quoted(string: &str) -> String {
     serde_json::to_string(string).unwrap_or_default()
 }

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 
-/// Reads a source's lists. Audio is not looked for here: `audio_path` holds the path that
-/// the source names, if it does.
+/// Reads the lists of a source. Importers do not look for the audio: `audio_path` holds the path that the source names, if
+/// any.
 pub(super) trait Importer {
     fn import(&self, config: &IndexConfig) -> Result<Imported>;
 }
@@ -18,9 +18,9 @@ pub(super) trait Importer {
 pub struct Imported {
     /// The versions, in the order of the source.
     pub versions: Vec<Version>,
-    /// File and line that put each version into its split; empty where the source has no lines.
+    /// For each version, the file and line that put it into its split; empty where the source has no lines.
     pub split_sources: Vec<String>,
-    /// What a reader of the lists should know: repeated rows, cliques in two splits.
+    /// Remarks for the user, such as repeated rows and the sizes of splits.
     pub notes: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl From<Vec<Version>> for Imported {
     }
 }
 
-/// A list as text, without a byte order mark; bad UTF-8 is an error with its line.
+/// Reads a list as text, without a byte order mark; bad UTF-8 is an error with its line.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| {
         format!("cannot read the list {}; [index] meta says where the lists are", path.display())
@@ -43,7 +43,7 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Lines that hold something, numbered from 1.
+/// Returns the lines that are not blank, with their numbers from 1.
 pub(super) fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
@@ -67,7 +67,7 @@ impl<'a> Ids<'a> {
         self.add_at(id, || line)
     }
 
-    /// Like [`Ids::add`], but searches for the line, which only the error names.
+    /// Records an id like [`Ids::add`]; `line` is called only for an error, which names the line.
     pub(super) fn add_at(&mut self, id: &str, line: impl FnOnce() -> u64) -> Result<()> {
         if id.is_empty() {
             bail!("{}:{}: the version id is empty", self.path.display(), line());
@@ -83,7 +83,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// The link of a YouTube id; none where the text cannot be one.
+/// Returns the link of a YouTube id; none where the text cannot be one.
 pub(super) fn youtube(id: &str) -> Option<String> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (id.len() == 11 && id.bytes().all(known)).then(|| format!("https://www.youtube.com/watch?v={id}"))

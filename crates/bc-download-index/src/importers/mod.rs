@@ -1,4 +1,4 @@
-//! Importers: one small module for each kind of source.
+//! Reads the lists of data sets: one small module for each kind of source.
 
 mod coverhunter;
 mod covers80;
@@ -28,7 +28,7 @@ pub use list::Imported;
 use list::Importer;
 pub use source::{Source, SourcePosition, path};
 
-/// The configured source.
+/// Opens the configured source.
 ///
 /// # Errors
 /// A list that is absent or malformed. A malformed table is reported only while it is iterated.
@@ -40,7 +40,7 @@ pub fn open(config: &IndexConfig) -> Result<Source> {
     }
 }
 
-/// The versions of a source that is not one table, in its order.
+/// Imports the versions of a source that is not one table, in its order.
 fn import(config: &IndexConfig) -> Result<Imported> {
     let importer: &dyn Importer = match config.source.as_str() {
         "shs100k" => &shs100k::Shs100k,
@@ -55,7 +55,7 @@ fn import(config: &IndexConfig) -> Result<Imported> {
     importer.import(config)
 }
 
-/// The versions in the bytes of one list, whose kind `source` names; for callers that hold the bytes, such as a
+/// Imports the versions in the bytes of one list, whose kind `source` names; for callers that hold the bytes, such as a
 /// fuzzer. `orfium` takes one array of ids, whose strings become version ids, `shs100k` the file `list`, `covers80` one of
 /// its two lists.
 ///

@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Gives `parse` `count` mutations of `seed`: bytes changed, removed, repeated, inserted, the end cut off.
+/// Calls `parse` with `count` mutations of `seed`: bytes changed, removed, repeated, inserted, or the end cut off.
 /// A panic in `parse` (an index out of bounds, an overflow) fails the test that calls this.
 pub(crate) fn never_panics_on_mutations(count: u64, seed: &[u8], parse: impl Fn(&[u8])) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);

@@ -11,14 +11,14 @@ use npyz::{DType, Endianness, NpyHeader, TypeChar};
 
 use super::pickle;
 
-/// The strings of the one-dimensional array in the file at `path`.
+/// Reads the strings of the one-dimensional array in the file at `path`.
 ///
 /// # Errors
 /// No `.npy` file, another number of dimensions or another type, fewer elements than the header says.
 pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let ids = strings(&bytes).with_context(|| format!("{} is not an array of strings", path.display()))?;
-    // Ids of an array differ, so that copies of them are no longer than the file.
+    // All ids differ, so that copies of them take no more memory than the file.
     let mut seen = HashSet::new();
     for (element, id) in ids.iter().enumerate() {
         // Long strings are not ids, and only their beginning is shown.
@@ -31,7 +31,7 @@ pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     Ok(ids.into_iter().map(Cow::into_owned).collect())
 }
 
-/// The strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
+/// Reads the strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
 ///
 /// # Errors
 /// The errors of [`read_strings`].
@@ -68,8 +68,8 @@ fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
         [version, ..] => bail!("format version {version}, but only 1 to 3 are known (or the file ends here)"),
     };
     let (text, data) = rest.split_at_checked(length as usize).context("the file ends in its header")?;
-    // The header is a Python literal, which may nest and hold numbers of any length. One of an array of strings does
-    // neither; a header that does is not given to the parser, which has no limits.
+    // The header is a Python literal, which may nest deeply and hold numbers of any length. The header of an array of
+    // strings does neither. Any other header is refused, because the parser has no limits.
     let count = |matches: fn(&u8) -> bool| text.iter().filter(|byte| matches(byte)).count();
     ensure!(
         count(|byte| b"([{".contains(byte)) <= 8 && count(u8::is_ascii_digit) <= 18,
@@ -79,7 +79,8 @@ fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
     Ok((NpyHeader::from_reader(header).context("its header cannot be understood")?, data))
 }
 
-/// Decodes elements of `width` characters: UTF-32 or single bytes, padded with zeros.
+/// Decodes `count` elements of `width` characters, padded with zeros: UTF-32 if `wide` (big-endian if `big`), or else single
+/// bytes.
 fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -> Result<Vec<String>> {
     let size = if wide { width.checked_mul(4) } else { Some(width) };
     let needed = size.and_then(|size| size.checked_mul(count)).context("the size is beyond memory")?;

@@ -1,4 +1,4 @@
-//! The form of the public ByteCover re-implementation (github.com/Orfium/bytecover).
+//! The lists of the public ByteCover re-implementation (github.com/Orfium/bytecover).
 //!
 //! `meta` holds `interim/shs100k.csv` (one row per version: `clique`, `title`, `performer`, `Video ID`, `id`, and
 //! where audio comes with the lists a `url`), `interim/versions.csv` (`clique`, and its `versions`
@@ -43,7 +43,7 @@ impl Importer for Orfium {
     }
 }
 
-/// The rows of `shs100k.csv`.
+/// Reads the rows of `shs100k.csv`.
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     let mut rows = Table::open(path, text.as_bytes())?;
     let (id, clique) = (rows.needed("id", "")?, rows.needed("clique", "")?);
@@ -76,7 +76,7 @@ pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     Ok(versions)
 }
 
-/// Checks that `versions.csv` has the same cliques.
+/// Checks that `versions.csv` has the same cliques as `shs100k.csv`.
 fn check_cliques(
     path: &Path,
     text: &str,
@@ -112,7 +112,7 @@ fn check_cliques(
     Ok(())
 }
 
-/// Puts the versions with these ids into `split`, and records which file says so.
+/// Puts the versions with these ids into `split`, and records the file that lists them.
 fn assign_split(
     path: &Path,
     ids: &[String],
@@ -135,7 +135,7 @@ fn assign_split(
     Ok(())
 }
 
-/// The strings of a Python list as text: `['a', "b's"]`.
+/// Parses a Python list of strings, such as `['a', "b's"]`.
 fn python_strings(text: &str) -> Result<Vec<String>> {
     let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let mut characters = inside.context("the versions are not a Python list ['…', …]")?.chars().peekable();

@@ -2,13 +2,13 @@
 //!
 //! `np.save` writes an array of Python strings as a pickle (protocols 2 to 5). A pickle is a program for
 //! a stack machine; the machine here knows the instructions that such arrays consist of, imports
-//! nothing, calls nothing, and refuses every other instruction. Values are plain numbers into tables and the
-//! strings are part of the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
-//! length, however often it names the same string.
+//! nothing, calls nothing, and refuses every other instruction. Values are indices into tables, and strings are slices of
+//! the input, so that an input can neither nest deeply nor grow: memory stays proportional to its length, however often it
+//! names the same string.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What the machine distinguishes; everything else of an array (its type, its shape) is [`Value::Other`].
+/// A value on the stack. Values that do not matter here, such as an array's type and shape, are [`Value::Other`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
     Mark,
@@ -21,18 +21,21 @@ enum Value {
     Other,
 }
 
+/// The stack machine.
 struct Machine<'a> {
     input: &'a [u8],
+    /// Offset of the next instruction.
     at: usize,
     stack: Vec<Value>,
+    /// Values that instructions have stored for later use.
     memo: Vec<Value>,
     texts: Vec<&'a str>,
     lists: Vec<Vec<Value>>,
-    /// The elements of the array, once its state was set.
+    /// Index of the list of the array's elements, once its state was set.
     elements: Option<usize>,
 }
 
-/// The strings of the pickle `input`, in order, as slices of it.
+/// Reads the strings of the pickle `input`, in order, as slices of it.
 pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     let mut machine = Machine {
         input,
@@ -165,6 +168,7 @@ impl<'a> Machine<'a> {
         Ok(false)
     }
 
+    /// Takes the next `count` bytes of the input.
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let rest = &self.input[self.at..];
         ensure!(rest.len() >= count, "the file ends too early");
@@ -172,12 +176,14 @@ impl<'a> Machine<'a> {
         Ok(&rest[..count])
     }
 
+    /// Skips a value of `count` bytes that does not matter.
     fn other(&mut self, count: usize) -> Result<()> {
         self.take(count)?;
         self.stack.push(Value::Other);
         Ok(())
     }
 
+    /// Skips the rest of a line.
     fn line(&mut self) -> Result<()> {
         let rest = &self.input[self.at..];
         let end = rest.iter().position(|&byte| byte == b'\n').context("the file ends too early")?;
@@ -185,7 +191,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A little-endian number of `bytes` bytes.
+    /// Reads a little-endian number of `bytes` bytes.
     fn length(&mut self, bytes: usize) -> Result<usize> {
         let number = self.take(bytes)?.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
         usize::try_from(number).context("a length beyond memory")
@@ -195,6 +201,7 @@ impl<'a> Machine<'a> {
         self.stack.pop().context("an empty stack")
     }
 
+    /// Pops the values above the last mark, and the mark.
     fn since_mark(&mut self) -> Result<Vec<Value>> {
         let mark = self.stack.iter().rposition(|&value| value == Value::Mark).context("no mark")?;
         let values = self.stack.split_off(mark + 1);
@@ -202,6 +209,7 @@ impl<'a> Machine<'a> {
         Ok(values)
     }
 
+    /// Pushes a tuple of these values.
     fn tuple(&mut self, values: &[Value]) {
         self.stack.push(match values.last() {
             Some(Value::List(list)) => Value::EndsInList(*list),
@@ -209,12 +217,14 @@ impl<'a> Machine<'a> {
         });
     }
 
+    /// Appends values to the list on top of the stack.
     fn extend(&mut self, values: &[Value]) -> Result<()> {
         let Some(Value::List(list)) = self.stack.last() else { bail!("no list to append to") };
         self.lists[*list].extend_from_slice(values);
         Ok(())
     }
 
+    /// Stores the value on top of the stack in a slot of the memo.
     fn remember(&mut self, slot: usize) -> Result<()> {
         let value = *self.stack.last().context("an empty stack")?;
         // Writers number memos one after the other; a leap would only cost memory.

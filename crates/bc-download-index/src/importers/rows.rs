@@ -1,4 +1,4 @@
-//! Tables with a header: comma- or tab-separated, every error with its line.
+//! Reads comma- or tab-separated tables with a header; every error names its line.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -22,14 +22,14 @@ pub(super) struct Row<'a> {
 }
 
 impl<R: Read> Table<BufReader<R>> {
-    /// Reads the header; `path` is for errors. A byte order mark is passed over.
+    /// Reads the header; `path` is for errors. A byte order mark is skipped.
     pub(super) fn open(path: &Path, reader: R) -> Result<Self> {
         let mut reader = BufReader::with_capacity(1 << 16, reader);
         let begin = reader.fill_buf().with_context(|| format!("cannot read the list {}", path.display()))?;
         if begin.starts_with("\u{feff}".as_bytes()) {
             reader.consume(3);
         }
-        // No real header is longer than the buffer.
+        // The separator is guessed from the header, which is shorter than the buffer.
         let begin = reader.buffer();
         let tabs = begin.split(|&byte| byte == b'\n').next().is_some_and(|header| header.contains(&b'\t'));
         let mut reader =
@@ -40,19 +40,19 @@ impl<R: Read> Table<BufReader<R>> {
         Ok(Self { reader, header, path })
     }
 
-    /// The number of a column that must be there; `remedy` follows its name in the error.
+    /// Returns the number of a column that must be there; `remedy` follows its name in the error.
     pub(super) fn needed(&self, name: &str, remedy: &str) -> Result<usize> {
         self.column(name).with_context(|| {
             format!("{}:1: no column `{name}`{remedy}; there are {}", self.path, self.header.join(", "))
         })
     }
 
-    /// The number of a column.
+    /// Returns the number of a column.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|column| column == name)
     }
 
-    /// Hands each row to `take`, in order.
+    /// Calls `take` with each row, in order.
     ///
     /// # Errors
     /// A row with another number of fields than the header, bytes that are no UTF-8, the errors of `take`.
@@ -78,7 +78,7 @@ impl<R: Read> Table<BufReader<R>> {
 }
 
 impl<'a> Row<'a> {
-    /// A field, empty where there is no such column.
+    /// Returns a field, empty where there is no such column.
     pub(super) fn get(&self, column: Option<usize>) -> &'a str {
         column.and_then(|column| self.record.get(column)).unwrap_or_default().trim()
     }

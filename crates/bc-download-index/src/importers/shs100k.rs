@@ -4,8 +4,8 @@
 //! `set_id<TAB>ver_id`. Version ids are `set_id_ver_id`, as in the public code for this data set.
 //!
 //! The published files repeat eleven rows: set 5982 is in the training and the validation list,
-//! set 8110 in the validation and the test list. A version is one row here, in the later list: what is
-//! measured on must not be trained on. The counts as published are reported in a note.
+//! set 8110 in the validation and the test list. Each version is one row of the index here, in the split of the later list,
+//! because the data of a measurement must not be trained on. The counts as published are reported in a note.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -58,6 +58,7 @@ pub(super) struct List {
 }
 
 impl List {
+    /// Parses the file `list`; `path` is for errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
@@ -105,7 +106,7 @@ impl List {
     }
 }
 
-/// Puts the listed versions into `split`; says how many there are, and how many were in an earlier list.
+/// Puts the listed versions into `split`; returns a note on how many there are, and how many were in an earlier list.
 fn assign_split(
     path: &Path,
     split: Split,

@@ -1,4 +1,4 @@
-//! The imported data, which can be iterated several times: a table row by row, other lists from memory.
+//! Imported data that can be iterated several times: a table is read row by row, other lists are in memory.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Hands each version to `take`, in the order of the source.
+    /// Calls `take` with each version, in the order of the source.
     ///
     /// # Errors
     /// What is wrong with a table, and the errors of `take`.
@@ -50,7 +50,7 @@ impl Source {
         }
     }
 
-    /// File and line of a version, as far as they are known.
+    /// Returns file and line of a version, as far as they are known.
     pub fn describe(&self, position: SourcePosition) -> Option<String> {
         match self {
             Self::List(list) => list.split_sources.get(position.at).cloned(),
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// File and line of a version of a table.
+    /// Returns file and line of a version of a table; `None` for other sources.
     pub fn line(&self, position: SourcePosition) -> Option<String> {
         match self {
             Self::List(_) => None,
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// What a reader of the lists should know.
+    /// Returns remarks for the user about the lists.
     pub fn notes(&self) -> &[String] {
         match self {
             Self::List(list) => &list.notes,
@@ -75,7 +75,7 @@ impl Source {
     }
 }
 
-/// The file or folder that a source is read from.
+/// Returns the file or folder that a source is read from.
 pub fn path(config: &IndexConfig) -> &PathBuf {
     if config.source == "folder" { &config.dataset_path } else { &config.meta }
 }

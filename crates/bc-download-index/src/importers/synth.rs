@@ -5,10 +5,10 @@ use bc_formats::config::IndexConfig;
 
 use crate::synth::LIST;
 
-/// Where the demo's table is, and which columns it has.
+/// Returns a configuration that names the demo's table and its columns.
 ///
 /// # Errors
-/// There is none.
+/// The table does not exist.
 pub(super) fn table(config: &IndexConfig) -> Result<IndexConfig> {
     let list = if config.meta.is_dir() { config.meta.join(LIST) } else { config.meta.clone() };
     if !list.exists() {

@@ -1,5 +1,5 @@
-//! Reads any table with a header, with configured column names. The table is read again for each pass, so that one of
-//! millions of versions need not fit in memory.
+//! Reads any table with a header, with configured column names. The table is read again for each pass, so that a table of
+//! millions of versions does not have to fit in memory.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -11,7 +11,7 @@ use bc_formats::index::Version;
 
 use super::rows::{Row, Table};
 
-/// Hands each version of the table that `[index] meta` names to `take`, with its line.
+/// Calls `take` with the line and the version of each row of the table that `[index] meta` names.
 ///
 /// # Errors
 /// A table that is absent or malformed (file and line), the errors of `take`.
@@ -23,7 +23,7 @@ pub(super) fn each(config: &IndexConfig, take: impl FnMut(u64, Version) -> Resul
     each_from(path, file, config, take)
 }
 
-/// Like [`each`], for a table whose bytes come from `reader`; `path` is for errors.
+/// Reads a table like [`each`], whose bytes come from `reader`; `path` is for errors.
 pub(super) fn each_from(
     path: &Path,
     reader: impl Read,
@@ -54,6 +54,7 @@ struct Columns {
 }
 
 impl Columns {
+    /// Finds the configured columns.
     fn find<R: Read>(table: &Table<BufReader<R>>, config: &IndexConfig) -> Result<Self> {
         let needed = |key: &str, name: &str| table.needed(name, &format!(" ([index] {key})"));
         Ok(Self {
@@ -72,6 +73,7 @@ impl Columns {
         })
     }
 
+    /// Reads the version of a row; `number` is its id if no column of ids is configured.
     fn version(&self, number: u64, row: Row<'_>) -> Result<Version> {
         let clique_id = row.get(Some(self.clique));
         if clique_id.is_empty() {
@@ -96,7 +98,7 @@ impl Columns {
     }
 }
 
-/// A length in seconds; none where the field is empty.
+/// Parses a length in seconds; `None` if the field is empty.
 fn seconds(text: &str) -> Result<Option<f64>> {
     if text.is_empty() {
         return Ok(None);

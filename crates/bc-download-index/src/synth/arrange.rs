@@ -34,11 +34,11 @@ pub struct Arrangement {
     pub instruments: [Voice; 2],
     /// Level as a share of full scale.
     pub level: f32,
-    /// Noise over level, as amplitude.
+    /// Amplitude of the noise relative to `level`.
     pub noise: f32,
-    /// Wet share of the room.
+    /// Share of reverberation in the sound.
     pub room: f32,
-    /// Share of the treble taken away.
+    /// Share of the treble that is removed.
     pub dullness: f32,
 }
 
@@ -52,7 +52,7 @@ pub struct Ranges {
 }
 
 /// Arranges a song.
-// Long: the demo set depends on the order of the draws, which is plain where they are in one function.
+// Long: the demo set depends on the order of the random draws, which is easier to see in one function.
 pub fn version(song: &Song, ranges: Ranges, rng: &mut ChaCha8Rng) -> Arrangement {
     let transposition = rng.random_range(-ranges.transposition..=ranges.transposition);
     let tempo_factor = ranges.tempo_factor.powf(rng.random_range(-1.0..=1.0));
@@ -134,7 +134,7 @@ pub fn version(song: &Song, ranges: Ranges, rng: &mut ChaCha8Rng) -> Arrangement
     }
 }
 
-/// The form with a section cut, repeated or moved.
+/// Returns the form with a section cut, repeated or moved.
 fn form(song: &Song, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut form = song.form.clone();
     if form.len() > 2 {
@@ -151,7 +151,7 @@ fn form(song: &Song, rng: &mut ChaCha8Rng) -> Vec<usize> {
     form
 }
 
-/// Tones of half a bar: start and length in beats, pitch.
+/// Returns the tones of a chord over half a bar, each as start and length in beats, and pitch.
 fn comped(chord: &Chord, style: Style) -> Vec<(f64, f64, i32)> {
     let tones = &chord.tones;
     let together = |start: f64, length: f64| tones.iter().map(move |tone| (start, length, *tone));

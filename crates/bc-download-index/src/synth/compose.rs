@@ -1,4 +1,4 @@
-//! A song: what all its versions share. Chords, a melody of phrases that come back, a form.
+//! Composes a song, which all its versions share: chords, a melody of recurring phrases, a form.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -34,7 +34,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// Length of the section in beats.
+    /// Returns the length of the section in beats.
     pub fn beats(&self) -> f64 {
         (self.chords.len() * BEATS / 2) as f64
     }
@@ -91,6 +91,7 @@ pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
     Song { sections, form, tempo, tonic: 60 + rng.random_range(-6..6) }
 }
 
+/// Composes a section of `bars` bars.
 fn section(rng: &mut ChaCha8Rng, palette: &[Chord], scale: &[i32], bars: usize) -> Section {
     let chords = chords(rng, palette, bars);
     // Two phrases; the second answers the first, or repeats it with another end.
@@ -113,7 +114,7 @@ fn section(rng: &mut ChaCha8Rng, palette: &[Chord], scale: &[i32], bars: usize) 
     Section { chords, melody }
 }
 
-/// The few chords that a song is made of: the tonic's and some on other roots, in keys near
+/// Returns the few chords that a song is made of: the tonic's and some on other roots, in keys near
 /// and far, so that songs differ in harmony as well as in melody.
 fn palette(rng: &mut ChaCha8Rng) -> Vec<Chord> {
     let mut roots: Vec<i32> = (1..12).collect();
@@ -130,7 +131,7 @@ fn palette(rng: &mut ChaCha8Rng) -> Vec<Chord> {
     palette
 }
 
-/// The pitch classes of the palette's chords, ascending.
+/// Returns the pitch classes of the palette's chords, ascending.
 fn scale(palette: &[Chord]) -> Vec<i32> {
     let mut classes: Vec<i32> =
         palette.iter().flat_map(|chord| &chord.tones).map(|tone| tone.rem_euclid(12)).collect();
@@ -139,7 +140,7 @@ fn scale(palette: &[Chord]) -> Vec<i32> {
     classes
 }
 
-/// A walk over the palette; most chords last a bar, some half of one.
+/// Returns a walk over the palette; most chords last a bar, some half of one.
 fn chords(rng: &mut ChaCha8Rng, palette: &[Chord], bars: usize) -> Vec<Chord> {
     let mut chord_number = rng.random_range(0..palette.len());
     let mut chords = Vec::new();
@@ -154,7 +155,7 @@ fn chords(rng: &mut ChaCha8Rng, palette: &[Chord], bars: usize) -> Vec<Chord> {
     chords
 }
 
-/// A melody that moves mostly by steps and rests on chord tones.
+/// Returns a melody that moves mostly by steps and rests on chord tones.
 fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
     let rhythms: Vec<&[f64]> = (0..2).map(|_| *RHYTHMS.choose(rng).unwrap_or(&RHYTHMS[0])).collect();
     let mut notes = Vec::new();
@@ -180,11 +181,13 @@ fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
     notes
 }
 
+/// Returns the pitch of a degree of the scale; degrees continue into the octaves below and above.
 fn pitch_of_degree(scale: &[i32], degree: i32) -> i32 {
     let size = scale.len() as i32;
     scale[degree.rem_euclid(size) as usize] + 12 * degree.div_euclid(size)
 }
 
+/// Returns the chord tone nearest to `pitch`.
 fn nearest_tone(chord: &Chord, pitch: i32) -> i32 {
     let near = |tone: i32| {
         let up = (tone - pitch).rem_euclid(12);

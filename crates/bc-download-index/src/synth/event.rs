@@ -46,7 +46,7 @@ impl Voice {
     pub const ALL: [Self; 7] =
         [Self::Organ, Self::Piano, Self::Bell, Self::Pluck, Self::Strings, Self::Reed, Self::Choir];
 
-    /// The name of the instrument, for the performer's name.
+    /// Returns the name of the instrument, for the performer's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Organ => "Organ",

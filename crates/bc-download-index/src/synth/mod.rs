@@ -79,7 +79,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     Ok((versions.len(), missing.len()))
 }
 
-/// All versions of the set, clique by clique.
+/// Returns all versions of the set, clique by clique.
 fn planned_versions(config: &SynthConfig) -> Vec<Planned> {
     let mut fingerprint = Fingerprint::of("synth");
     // The path of the folder does not affect its content.
@@ -95,13 +95,14 @@ fn planned_versions(config: &SynthConfig) -> Vec<Planned> {
         .collect()
 }
 
-/// An independent generator for each purpose, so that versions can be rendered in any order.
+/// Returns an independent generator for each purpose, so that versions can be rendered in any order.
 fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::from(clique) << 32 | version.map_or(0, |version| u64::from(version) + 1));
     rng
 }
 
+/// Arranges a version; also returns the generator that its rendering continues with.
 fn arranged(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
     let song = compose::song(&mut generator(config.seed, planned.clique, None), config.seconds);
     let mut rng = generator(config.seed, planned.clique, Some(planned.version));
@@ -110,25 +111,27 @@ fn arranged(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, C
     (arrange::version(&song, ranges, &mut rng), rng)
 }
 
+/// Arranges and renders a version.
 fn perform(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, Vec<f32>) {
     let (arrangement, mut rng) = arranged(config, planned);
     let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
     (arrangement, samples)
 }
 
-/// The length of the file of an arrangement: its samples over their rate.
+/// Returns the length of the file of an arrangement: its samples over their rate.
 fn duration_s(arrangement: &arrange::Arrangement, config: &SynthConfig) -> f64 {
     render::length(arrangement, config.sample_rate) as f64 / f64::from(config.sample_rate)
 }
 
-/// Whether a WAV file of this module exists with all its samples: a full disk or a copy that was
-/// stopped leaves shorter ones.
+/// Returns whether a WAV file of this module exists with all its samples. (A full disk or an interrupted copy leaves a
+/// shorter file.)
 fn is_complete(path: &Path) -> bool {
     let Ok(bytes) = std::fs::metadata(path).map(|file| file.len()) else { return false };
     hound::WavReader::open(path)
         .is_ok_and(|reader| reader.len() > 0 && bytes == 44 + 2 * u64::from(reader.len()))
 }
 
+/// Writes mono samples as a WAV file of 16 bits.
 fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -145,6 +148,7 @@ fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     atomic::write(path, bytes.into_inner())
 }
 
+/// Returns the list of all versions as CSV.
 fn list(config: &SynthConfig, versions: &[Planned]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([

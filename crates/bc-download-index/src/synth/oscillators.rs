@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Noise or a wave that dies away within about `seconds`.
+/// Adds noise or a wave that decays within about `seconds`; `wave` gives its value at a time in seconds.
 pub(super) fn decaying(
     out: &mut [f32],
     rate: f64,
@@ -27,14 +27,14 @@ pub(super) struct Sine {
 }
 
 impl Sine {
-    /// `phase` in radians.
+    /// Creates a sine of `frequency` Hz at `rate` samples per second that begins at `phase` (in radians).
     pub(super) fn new(frequency: f64, rate: f64, phase: f64) -> Self {
         let (im, re) = phase.sin_cos();
         let (step_im, step_re) = (TAU * frequency / rate).sin_cos();
         Self { re, im, step: (step_re, step_im) }
     }
 
-    /// The next sample.
+    /// Returns the next sample.
     pub(super) fn next(&mut self) -> f64 {
         let value = self.im;
         (self.re, self.im) =
@@ -43,8 +43,8 @@ impl Sine {
     }
 }
 
-/// Sum of partials; with `decay` they die away (a second's factor, stronger for high ones),
-/// with `stretch` they are a little above the harmonics, as a string's do.
+/// Adds partials with these levels. `decay` is the rate per second at which they decay (faster for high ones), and `stretch`
+/// raises them above the harmonics, like those of a string.
 pub(super) fn partials(
     out: &mut [f32],
     rate: f64,
@@ -74,7 +74,7 @@ pub(super) fn partials(
     }
 }
 
-/// Karplus-Strong: a noise burst goes round a delay line whose length is the period.
+/// Adds a plucked string (Karplus and Strong 1983): a noise burst circulates in a delay line as long as the period.
 pub(super) fn pluck(
     out: &mut [f32],
     rate: f64,
@@ -82,7 +82,7 @@ pub(super) fn pluck(
     rng: &mut ChaCha8Rng,
     envelope: impl Fn(usize) -> f32,
 ) {
-    // The averaging delays by half a sample; the line is read between its samples for the rest.
+    // The averaging delays by half a sample. The fraction of the remaining delay is interpolated between two samples.
     let delay = (rate / frequency - 0.5).max(2.0);
     let length = delay as usize;
     let share = delay - length as f64;
@@ -101,7 +101,7 @@ pub(super) fn pluck(
     }
 }
 
-/// A saw whose jump is rounded over two samples (PolyBLEP), so that little aliases.
+/// Returns a saw whose jump is rounded over two samples (PolyBLEP), so that little aliases.
 pub(super) fn saw(phase: f64, step: f64) -> f64 {
     let naive = 2.0 * phase - 1.0;
     if phase < step {

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::arrange::Arrangement;
 use super::instruments::play;
 
-/// Mono samples from -1 to 1 at `rate` Hz.
+/// Renders mono samples from -1 to 1 at `rate` Hz.
 pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut out = vec![0f32; length(arrangement, rate)];
     let rate = f64::from(rate);
@@ -24,12 +24,12 @@ pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Ve
     out
 }
 
-/// Samples of an arrangement at `rate` Hz.
+/// Returns the number of samples of an arrangement at `rate` Hz.
 pub fn length(arrangement: &Arrangement, rate: u32) -> usize {
     (arrangement.seconds * f64::from(rate)) as usize
 }
 
-/// A small room: four combs (Schroeder 1962).
+/// Adds the reverberation of a small room: four comb filters (Schroeder 1962).
 fn reverberate(samples: &mut [f32], rate: f64, wet: f32) {
     if wet <= 0.01 {
         return;
@@ -49,7 +49,7 @@ fn reverberate(samples: &mut [f32], rate: f64, wet: f32) {
     }
 }
 
-/// Mixes in a low-passed copy.
+/// Replaces a `share` of the sound by a low-passed copy.
 fn dull(samples: &mut [f32], share: f32) {
     let mut low = 0f32;
     for sample in samples {

@@ -1,4 +1,4 @@
-//! Inspects one file, as far as it can be read.
+//! Inspects one file: decodes it and hashes its bytes, with retries and a limit of time.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use bc_store::About;
 use super::state::Inspection;
 use crate::retry;
 
-/// The result of an inspection.
+/// The inspection of a file, and of which file.
 #[derive(Debug)]
 pub struct FileInspection {
-    /// The results.
+    /// The results of the inspection.
     pub inspection: Inspection,
-    /// For an object that was copied, the metadata that came with its bytes. The metadata of a file has to be read again, for it
-    /// may have changed while it was read.
+    /// The metadata of an object of a store, which came with its bytes. `None` for a file, whose metadata has to be read
+    /// again, because the file may have changed while it was read.
     pub copied: Option<About>,
 }
 
-/// Inspects one file; `fast` reads its headers only. A file on which the decoder or the disk hangs counts as faulty
-/// and does not hang the run.
+/// Inspects one file; with `fast`, reads only its headers. A file on which the decoder or the disk hangs is abandoned and
+/// counts as faulty.
 ///
-/// A fault is final when a second inspection agrees, since a read that failed temporarily may look like damage. A file
-/// that cannot be read after all attempts is [`Inspection::unread`].
+/// A fault is final only if a second inspection gives the same result, because a read that failed temporarily may look like
+/// damage. A file that cannot be read in any attempt gives [`Inspection::unread`].
 pub fn inspect_file(path: &Path, limits: Limits, fast: bool) -> FileInspection {
     let mut previous: Option<Inspection> = None;
     let mut copied = None;
@@ -39,7 +39,7 @@ pub fn inspect_file(path: &Path, limits: Limits, fast: bool) -> FileInspection {
     let inspection = match retry::POLICY.run(|_| true, interrupt::requested, attempt).0 {
         Ok(inspection) => inspection,
         Err(inspection) if inspection.unread => *inspection,
-        // No two inspections agreed: the file is read differently each time.
+        // No two inspections agreed, so the file reads differently each time.
         Err(inspection) => Inspection::unread(
             inspection.error.unwrap_or_else(|| "every inspection gives another result".to_owned()),
         ),
@@ -48,14 +48,17 @@ pub fn inspect_file(path: &Path, limits: Limits, fast: bool) -> FileInspection {
 }
 
 impl Inspection {
-    /// Whether the file has no fault, so that one inspection is enough.
+    /// Returns whether the file has no fault, so that one inspection is enough.
     fn is_good(&self) -> bool {
-        let short =
-            self.declared_s.zip(self.duration_s).is_some_and(|(declared, found)| found < 0.99 * declared);
-        self.error.is_none() && self.packets[1] == 0 && (self.fast || !short)
+        let is_short =
+            self.declared_s.zip(self.duration_s).is_some_and(|(declared, decoded)| decoded < 0.99 * declared);
+        let [_, undecoded_frames] = self.packets;
+        self.error.is_none() && undecoded_frames == 0 && (self.fast || !is_short)
     }
 }
 
+/// Makes one attempt to inspect a file, on a thread that is abandoned when the limit of time is over. Also returns the
+/// metadata of an object of a store.
 fn inspect_once(path: &Path, limits: Limits, fast: bool) -> (Inspection, Option<About>) {
     let file = path.to_owned();
     let work = move || {
@@ -63,7 +66,7 @@ fn inspect_once(path: &Path, limits: Limits, fast: bool) -> (Inspection, Option<
         let local = bc_store::local(&file)?;
         let (file, copied) = (local.path(), local.copied());
         let inspected = if fast { inspect::headers(file) } else { inspect::whole(file, limits) };
-        // For a bad file also after reading the headers only: it shows whether the bytes can be read.
+        // A bad file is hashed even with `fast`: that shows whether its bytes can be read at all.
         let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(file));
         Ok((inspected, hash, copied))
     };
@@ -74,7 +77,7 @@ fn inspect_once(path: &Path, limits: Limits, fast: bool) -> (Inspection, Option<
     (inspection_of(inspected, hash, fast), copied)
 }
 
-/// Combines the results of decoding and hashing.
+/// Combines the results of decoding and hashing into an inspection.
 fn inspection_of(
     inspected: Result<inspect::Inspection, DecodeError>,
     hash: Option<anyhow::Result<String>>,
@@ -88,22 +91,22 @@ fn inspection_of(
     let mut inspection =
         Inspection { fast, hash: hash.and_then(Result::ok).filter(|_| !fast), ..Inspection::default() };
     match inspected {
-        Ok(found) => {
-            inspection.codec = Some(found.header.codec);
-            inspection.rate = Some(found.header.sample_rate);
-            inspection.channels = Some(found.header.channels);
-            // Microseconds survive JSON to the last bit.
+        Ok(decoded) => {
+            inspection.codec = Some(decoded.header.codec);
+            inspection.rate = Some(decoded.header.sample_rate);
+            inspection.channels = Some(decoded.header.channels);
+            // Rounded to microseconds, which do not change when they are written as JSON and read back.
             let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
-            inspection.declared_s = found.header.declared_s.map(rounded);
-            inspection.duration_s = found.duration_s.map(rounded);
-            inspection.peak = found.peak;
-            inspection.rms = found.rms;
-            inspection.packets = [found.frames.decoded, found.frames.failed];
+            inspection.declared_s = decoded.header.declared_s.map(rounded);
+            inspection.duration_s = decoded.duration_s.map(rounded);
+            inspection.peak = decoded.peak;
+            inspection.rms = decoded.rms;
+            inspection.packets = [decoded.frames.decoded, decoded.frames.failed];
         }
         Err(error) => {
             use DecodeError::{TooLong, TooSlow, Unreadable};
             inspection.temporary = matches!(error, TooLong { .. } | TooSlow { .. } | Unreadable(_));
-            // This includes errors of the system that the decoder took for damage.
+            // I/O errors that the decoder reported as damage are among the causes of the error.
             inspection.unread =
                 matches!(error, Unreadable(_)) || retry_when_in_chain(&error).is_some_and(is_temporary);
             inspection.temporary |= inspection.unread;

@@ -1,4 +1,4 @@
-//! Derives statuses from the inspections of the files: a pure function of the index's order and the inspections.
+//! Derives statuses from the inspections of the files. They depend only on the order of the index and on the inspections.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use bc_formats::index::{Split, Status, Version};
 
 use super::state::Inspection;
 
-/// Findings to report that make no file unusable, or that concern two cliques or splits.
+/// Findings that are reported although they make no file unusable, or that concern two cliques or splits.
 #[derive(Debug, Default, PartialEq)]
 pub struct Remarks {
     /// Files whose codec is not what the extension says.
@@ -19,7 +19,7 @@ pub struct Remarks {
     pub longer: Vec<String>,
     /// Files of which some frames do not decode, but too few to matter.
     pub damaged: Vec<String>,
-    /// Equal bytes in two cliques or two splits.
+    /// Files with equal bytes in two cliques or two splits.
     pub crossing: Vec<String>,
     /// Files that could not be read. They stay usable: a later stage may be able to read them, and no fault is known.
     pub unread: Vec<String>,
@@ -31,29 +31,31 @@ pub struct Judge<'a> {
     config: &'a VerifyConfig,
     /// The remarks so far.
     pub remarks: Remarks,
-    /// The first usable version with some content: where in `texts` its id begins and how long id and clique are.
+    /// The first usable version with each content, by the digest of the content hash.
     first_copies: HashMap<Digest, FirstCopy>,
+    /// Ids and cliques of the first copies, one after the other.
     texts: String,
 }
 
-/// A version that others may duplicate; its id and its clique are stored in one string with those of all others, since
-/// two strings for each of ten million versions would take a gigabyte.
+/// A version that others may duplicate. Its id and its clique are stored in [`Judge::texts`] together with those of all
+/// others, because two strings for each of ten million versions would take a gigabyte.
 #[derive(Debug, Clone, Copy)]
 struct FirstCopy {
-    at: usize,
-    id: u32,
-    clique: u32,
+    /// Offset of the id in `texts`; the clique follows it.
+    offset: usize,
+    id_length: u32,
+    clique_length: u32,
     split: Split,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge without versions.
+    /// Creates a judge without versions.
     pub fn new(config: &'a VerifyConfig) -> Self {
         Self { config, remarks: Remarks::default(), first_copies: HashMap::new(), texts: String::new() }
     }
 
-    /// Sets status, reason and the properties of each file; versions without an inspection stay as they are. Of equal files
-    /// the first in the index stays usable.
+    /// Sets status, reason and the properties of each version's file. Versions without an inspection are not changed. If
+    /// several files are equal, the first one in the index stays usable.
     pub fn judge(&mut self, versions: &mut [Version], inspections: &[Option<Inspection>]) {
         for (version, inspection) in versions.iter_mut().zip(inspections) {
             let Some(path) = version.audio_path.clone() else { continue };
@@ -78,6 +80,7 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Adds remarks about a usable file.
     fn remark(&mut self, version: &Version, path: &str, inspection: &Inspection) {
         let remarks = &mut self.remarks;
         if let Some(codec) = inspection.codec.as_deref().filter(|codec| !fits(path, codec)) {
@@ -110,15 +113,15 @@ impl<'a> Judge<'a> {
             let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
                 return;
             };
-            let at = self.texts.len();
+            let offset = self.texts.len();
             self.texts.push_str(id);
             self.texts.push_str(clique);
-            let first = FirstCopy { at, id: id_length, clique: clique_length, split: version.split };
+            let first = FirstCopy { offset, id_length, clique_length, split: version.split };
             self.first_copies.insert(hash, first);
             return;
         };
-        let (earlier_id, after_id) = self.texts[earlier.at..].split_at(earlier.id as usize);
-        let earlier_clique = &after_id[..earlier.clique as usize];
+        let (earlier_id, after_id) = self.texts[earlier.offset..].split_at(earlier.id_length as usize);
+        let earlier_clique = &after_id[..earlier.clique_length as usize];
         if earlier_clique != clique || earlier.split != version.split {
             self.remarks.crossing.push(format!(
                 "{id} (clique {clique}, {}) has the same bytes as {earlier_id} (clique {earlier_clique}, {})",
@@ -130,7 +133,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The reason why a file is unusable, if it is.
+/// Returns the reason why a file is unusable, if it is.
 fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
     if let Some(error) = &inspection.error {
         return Some(error.clone());
@@ -148,12 +151,12 @@ fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
     inspection.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())
 }
 
-/// The seconds that a file declares and those that it decodes to, where both are known.
+/// Returns the seconds that a file declares and those that it decodes to, where both are known.
 fn lengths(inspection: &Inspection) -> Option<(f64, f64)> {
     if inspection.fast { None } else { inspection.declared_s.zip(inspection.duration_s) }
 }
 
-/// Whether files of this extension hold this codec; extensions that may hold anything always fit.
+/// Returns whether files of this extension hold this codec; extensions that may hold anything always fit.
 fn fits(path: &str, codec: &str) -> bool {
     let Some(extension) = crate::locate::extension(Path::new(path)) else { return true };
     match extension.as_str() {

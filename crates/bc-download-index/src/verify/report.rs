@@ -11,7 +11,7 @@ use bc_plot::plotters::prelude::*;
 use crate::assemble::Assembled;
 use crate::tally::Figures;
 
-/// Lines of a kind that the terminal shows; `coverage.md` has all.
+/// Maximum number of lines of each section that the terminal shows; `coverage.md` has all.
 const MAX_LINES: usize = 20;
 
 /// Prints counts, faults and remarks.
@@ -49,11 +49,13 @@ pub fn write(index: &Path, assembled: &Assembled) -> Result<()> {
     draw(&index.with_file_name("clique_sizes.png"), &figures.clique_sizes)
 }
 
+/// Returns the number of versions with each status, one line each.
 fn counts(figures: &Figures) -> String {
     let line = |status: &Status| format!("{status:<10} {:>9}\n", figures.with_status(*status));
     Status::ALL.iter().map(line).collect()
 }
 
+/// Returns the sections of the report: title and lines.
 fn sections(assembled: &Assembled) -> [(&'static str, &[String]); 6] {
     let Assembled { figures, remarks, .. } = assembled;
     [

@@ -1,4 +1,4 @@
-//! The run of `verify`: inspects every file of a shard on all cores, then updates the index.
+//! Runs `verify`: inspects every file of a shard on all cores, records the results, then updates the index.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -20,21 +20,21 @@ use crate::{shard, update};
 /// What the command line adds to the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Read headers only: no hashes of content, no silence, no cut ends.
+    /// Read headers only, which finds no duplicates, silence or cut-off ends.
     pub fast: bool,
-    /// The part of the index.
+    /// The shard of the index.
     pub shard: Shard,
 }
 
 /// Verifies the index of `config`. The outcome counts the files that are not usable.
 ///
 /// # Errors
-/// No index, another `verify` of the same part, outputs that cannot be written, or Ctrl-C. Faults of audio files are
-/// statuses.
+/// No index, another `verify` of the same shard, outputs that cannot be written, or Ctrl-C. Faults of audio files are no
+/// errors but statuses.
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let output = &config.index.output;
     let audio = Audio::open(&config.index)?;
-    let files = files(config, &audio, options.shard)?;
+    let files = files_of_shard(config, &audio, options.shard)?;
     let state = State::open(output, options.shard)?;
     interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
     let inspector = Inspector {
@@ -58,7 +58,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
         Ok(())
     })?;
     bar.finish_and_clear();
-    let skipped = inspector.end();
+    let skipped = inspector.close();
     if interrupt::requested() {
         bail!(Interrupted("what was inspected is noted; the same command continues from here".to_owned()));
     }
@@ -71,10 +71,10 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     Ok(Outcome::of_failures(unusable))
 }
 
-/// The files of a part: those of the present index and those added since.
-fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
+/// Returns the paths of a shard's files: those that the index lists, and those that were added since it was written.
+fn files_of_shard(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    each_file(config, audio, |id, path| {
+    for_each_file(config, audio, |id, path| {
         if shard::takes(shard, id) {
             files.push(path);
         }
@@ -82,14 +82,19 @@ fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// Hands id and file of each version that has one to `take`, of the index as it is now and of what came since.
+/// Calls `take` with the id and the path of each version of the index whose file exists, including files that were added
+/// since the index was written.
 ///
 /// # Errors
 /// There is no index.
-pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&str, String)) -> Result<()> {
+pub(super) fn for_each_file(
+    config: &Config,
+    audio: &Audio,
+    mut take: impl FnMut(&str, String),
+) -> Result<()> {
+    /// Versions whose files are looked for together, on all cores.
     const CHUNK: usize = 1 << 14;
-    let mut chunk = Vec::with_capacity(CHUNK);
-    let mut end_chunk = |chunk: &mut Vec<Version>| {
+    let mut take_files = |chunk: &mut Vec<Version>| {
         audio.refresh(chunk);
         for version in chunk.drain(..) {
             if let Some(path) = version.audio_path {
@@ -97,26 +102,31 @@ pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&st
             }
         }
     };
+    let mut chunk = Vec::with_capacity(CHUNK);
     Index::read_each(&config.index.output, |version| {
         chunk.push(version);
         if chunk.len() == CHUNK {
-            end_chunk(&mut chunk);
+            take_files(&mut chunk);
         }
         Ok(())
     })?;
-    end_chunk(&mut chunk);
+    take_files(&mut chunk);
     Ok(())
 }
 
-/// Files without a result to record.
+/// Counts of files that were skipped.
 #[derive(Default)]
 struct SkippedFiles {
+    /// Files that disappeared during the run.
     vanished: AtomicUsize,
+    /// Files that could not be read.
     unread: AtomicUsize,
+    /// Files that changed while they were read.
     replaced: AtomicUsize,
 }
 
 impl SkippedFiles {
+    /// Prints the counts that are not zero.
     fn report_counts(&self) {
         let lines = [
             (&self.vanished, "disappeared during the run; the index has them as `missing`"),
@@ -135,8 +145,9 @@ impl SkippedFiles {
     }
 }
 
-/// Inspects files, on all cores.
+/// Inspects files and records the results; used by all cores at once.
 struct Inspector<'a> {
+    /// The recorded inspections, to which this process appends.
     state: State,
     audio: &'a Audio<'a>,
     root: Option<AudioRoot>,
@@ -146,7 +157,7 @@ struct Inspector<'a> {
 }
 
 impl Inspector<'_> {
-    /// Records what is found in one file, unless it is known.
+    /// Inspects one file and records the result, unless a recorded inspection suffices.
     fn inspect(&self, path: &str) -> Result<()> {
         let Self { state, skipped, .. } = self;
         let key_of = |about| Key::new(path, about, self.root.as_ref());
@@ -171,7 +182,7 @@ impl Inspector<'_> {
         }
         let now = copied.map_or_else(|| locate::about_now(Path::new(path)), |about| Ok(Some(about)));
         match now.map(|about| about.map(key_of)) {
-            // The inspection of one file must not be noted under the key of another.
+            // The file was replaced meanwhile: its inspection must not be recorded under the key of the other file.
             Ok(Some(now)) if now != key => drop(skipped.replaced.fetch_add(1, Relaxed)),
             Ok(None) => drop(skipped.vanished.fetch_add(1, Relaxed)),
             Ok(Some(_)) | Err(_) => {
@@ -182,8 +193,8 @@ impl Inspector<'_> {
         Ok(())
     }
 
-    /// Closes the notes.
-    fn end(self) -> SkippedFiles {
+    /// Closes the notes, which releases their lock, and returns the counts of skipped files.
+    fn close(self) -> SkippedFiles {
         self.skipped
     }
 }

@@ -1,6 +1,6 @@
 //! The notes of inspected files: one line of JSON for each, appended as soon as the file was inspected.
 //!
-//! Each part (`--shard`) appends to its own notes next to the index; all of them are read together. A kill in
+//! Each shard appends to its own notes next to the index; all of them are read together. A kill in
 //! the middle of a line leaves a line that does not parse; it is skipped.
 
 use std::collections::HashMap;
@@ -30,12 +30,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a file with this metadata. `root` is the audio root of the index.
+    /// Creates the key of a file with this metadata. `root` is the audio root of the index.
     pub fn new(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
         Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }
     }
 
+    /// Returns the digest by which inspections are found in memory.
     fn digest(&self) -> Digest {
         digest(format!("{}/{}/{}", self.bytes, self.modified, self.path))
     }
@@ -75,7 +76,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// The inspection of a file that could not be read.
+    /// Returns the inspection of a file that could not be read.
     pub fn unread(reason: impl std::fmt::Display) -> Self {
         let error = Some(format!("cannot be read: {reason}"));
         Self { error, temporary: true, unread: true, ..Self::default() }
@@ -90,27 +91,31 @@ struct Line {
     inspection: Inspection,
 }
 
-/// The notes of all parts, and the file that this process appends to.
+/// The notes of all shards, and the file that this process appends to.
 pub struct State {
     known: KnownFiles,
+    /// `None` if the notes are only read.
     notes: Option<Notes>,
 }
 
-/// Inspections by [`Key::digest`]. Those of good files, which nearly all are, are packed into a tenth of the memory: for
-/// ten million files that is a gigabyte.
+/// Recorded inspections by [`Key::digest`]. Those of good files, which nearly all are, are packed into a tenth of the memory,
+/// so that ten million files take a gigabyte.
 #[derive(Default)]
 struct KnownFiles {
+    /// Index of each inspection in `inspections`.
     positions: HashMap<Digest, u32>,
     inspections: Vec<StoredInspection>,
+    /// The different codecs, which packed inspections refer to by index.
     codecs: Vec<String>,
 }
 
+/// An inspection in memory.
 enum StoredInspection {
     Packed(PackedInspection),
     Unpacked(Box<Inspection>),
 }
 
-/// What is known of a good file, without the strings that all of them share.
+/// The inspection of a good file, in few bytes; the fields are those of [`Inspection`].
 struct PackedInspection {
     hash: [u8; 16],
     duration_s: f64,
@@ -124,6 +129,7 @@ struct PackedInspection {
 }
 
 impl KnownFiles {
+    /// Returns the recorded inspection of a file.
     fn get(&self, digest: &Digest) -> Option<Inspection> {
         let packed = match &self.inspections[*self.positions.get(digest)? as usize] {
             StoredInspection::Unpacked(inspection) => return Some((**inspection).clone()),
@@ -143,6 +149,7 @@ impl KnownFiles {
         })
     }
 
+    /// Records an inspection, which replaces an earlier one of the same file.
     fn insert(&mut self, digest: Digest, inspection: Inspection) {
         let packed = match self.pack(&inspection) {
             Some(good) => StoredInspection::Packed(good),
@@ -158,7 +165,7 @@ impl KnownFiles {
         }
     }
 
-    /// The inspection of a good file, packed; `None` where that would lose something.
+    /// Packs the inspection of a good file; `None` if that would lose information.
     fn pack(&mut self, inspection: &Inspection) -> Option<PackedInspection> {
         if inspection.fast || inspection.temporary || inspection.unread || inspection.error.is_some() {
             return None;
@@ -183,6 +190,7 @@ impl KnownFiles {
     }
 }
 
+/// The notes file of a shard.
 struct Notes {
     file: Mutex<File>,
     path: PathBuf,
@@ -191,7 +199,7 @@ struct Notes {
 }
 
 impl State {
-    /// The notes next to the index; empty if nothing was verified.
+    /// Reads the notes next to the index; empty if nothing was verified.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -231,7 +239,7 @@ impl State {
         let lock = lock::notes(&path, &what)?;
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).open(&path).with_context(failed)?;
-        // The rest of a line cut off by a kill must not swallow the next one.
+        // A line that a kill cut off is ended here, so that the next line does not become part of it.
         if file.seek(SeekFrom::End(0)).with_context(failed)? > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).with_context(failed)?;
@@ -243,23 +251,23 @@ impl State {
         Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
-    /// The recorded inspection of a file if no other is necessary. One of the headers alone suffices only for a `fast` run,
-    /// and one with a temporary error never.
+    /// Returns the recorded inspection of a file if it suffices. An inspection of the headers suffices only for a `fast` run,
+    /// and one with a temporary error never does.
     pub fn get(&self, key: &Key, fast: bool) -> Option<Inspection> {
         self.recorded(key).filter(|inspection| !inspection.temporary && (fast || !inspection.fast))
     }
 
-    /// Whether nothing is noted.
+    /// Returns whether nothing is noted.
     pub fn is_empty(&self) -> bool {
         self.known.inspections.is_empty()
     }
 
-    /// The result of the last inspection of a file, whatever it was.
+    /// Returns the result of the last inspection of a file, whatever it was.
     pub fn recorded(&self, key: &Key) -> Option<Inspection> {
         self.known.get(&key.digest())
     }
 
-    /// Records inspection, with a single write.
+    /// Records an inspection, with a single write.
     ///
     /// # Errors
     /// The notes cannot be written.
@@ -276,7 +284,7 @@ impl State {
     }
 }
 
-/// How the names of the notes of the index at `index` begin.
+/// Returns the beginning of the names of the notes of the index at `index`.
 fn notes_stem(index: &Path) -> String {
     format!("{}.verify", index.file_stem().unwrap_or_default().to_string_lossy())
 }
@@ -295,8 +303,8 @@ fn read_notes(path: &Path, known: &mut KnownFiles) -> io::Result<()> {
 }
 
 impl Inspection {
-    /// Whether these inspection outweigh `later` ones of the same file: a full inspection is worth more than one of the
-    /// headers, and a valid result more than one that has to be repeated anyway.
+    /// Returns whether this inspection is kept instead of a `later` one of the same file: a full inspection counts for more
+    /// than one of the headers, and a valid result for more than one that has to be repeated anyway.
     fn outweighs(&self, later: &Self) -> bool {
         !self.temporary && (later.temporary || (later.fast && !self.fast))
     }

@@ -1,4 +1,4 @@
-//! How much of an index was verified, part by part.
+//! Reports how much of an index was verified, shard by shard.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use bc_formats::config::Config;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::run::each_file;
+use super::run::for_each_file;
 use super::state::{Key, State};
 use crate::locate::Audio;
 use crate::shard;
 
-/// Counts of a part.
+/// Counts of a shard.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Counts {
     /// Number of the shard, from 1.
@@ -25,8 +25,8 @@ struct Counts {
     pending: usize,
 }
 
-/// Prints how many files of each part there are, and how many of them `verify` still has to inspect: as a
-/// table, or as one JSON object with a line per part.
+/// Prints the number of files of each shard, and how many of them `verify` still has to inspect: as a table, or as one JSON
+/// object with a line per shard.
 ///
 /// # Errors
 /// No index, notes that cannot be read.
@@ -36,7 +36,7 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
     let (state, root) = (State::read(output)?, AudioRoot::named(output, &config.index.audio_root));
     let audio = Audio::open(&config.index)?;
     let mut files = Vec::new();
-    each_file(config, &audio, |id, path| files.push((shard::number_of(id, shards), path)))?;
+    for_each_file(config, &audio, |id, path| files.push((shard::number_of(id, shards), path)))?;
     // A file whose metadata cannot be read has to be inspected.
     let is_known = |path: &str| match audio.about(Path::new(path)) {
         Ok(Some(about)) => state.get(&Key::new(path, about, root.as_ref()), false).is_some(),

@@ -1,4 +1,4 @@
-//! The file of a growing index, to which several processes may add at once.
+//! An index file to which several processes may add recordings at the same time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl GrowingIndex {
         Ok(index)
     }
 
-    /// The content hash of each recording, by id.
+    /// Returns the content hash of each recording, by id.
     pub fn hashes_by_id(&self) -> HashMap<&str, &str> {
         let labels = self.embeddings.labels.iter();
         labels.map(|label| (label.version_id.as_str(), label.source_hash.as_str())).collect()
@@ -135,6 +135,7 @@ impl GrowingIndex {
         Ok(())
     }
 
+    /// Sorts the rows by id and position.
     fn sort(&mut self) {
         let Embeddings { labels, vectors, dim, .. } = &mut self.embeddings;
         let mut order: Vec<usize> = (0..labels.len()).collect();
@@ -155,7 +156,7 @@ impl GrowingIndex {
     }
 }
 
-/// A fingerprint of the whole content: it changes with any work, title, position or vector.
+/// Returns a fingerprint of the whole content: it changes with any work, title, position or vector.
 fn fingerprint(embeddings: &Embeddings) -> String {
     let mut fingerprint = Fingerprint::of("catalogue");
     fingerprint.add_json(&embeddings.provenance.settings).add_json(&embeddings.provenance.inputs);

@@ -1,4 +1,4 @@
-//! Embeds audio files without a list or stored features into one file, to which several processes may add at once.
+//! Embeds audio files, without a list or stored features, into one file, to which several processes may add at the same time.
 
 mod index;
 
@@ -30,7 +30,7 @@ pub struct Request {
     pub audio: Vec<PathBuf>,
     /// The windows that recordings are cut into, one row each; `None` for whole recordings.
     pub windows: Option<Windows>,
-    /// The part of the files to add; others may be added to the same index by other processes at the same time.
+    /// The shard of the files to add; other processes may add the others to the same index at the same time.
     pub shard: Shard,
 }
 
@@ -107,7 +107,7 @@ fn refuse_experiment_output(path: &Path, written: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files whose ids are not in the index; the others are counted in `added`.
+/// Returns the files whose ids are not in the index; the others are counted in `added`.
 fn missing_files(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
     let known = index.hashes_by_id();
     let (known_files, new): (Vec<_>, Vec<_>) =

@@ -72,7 +72,7 @@ pub struct MetricsArgs {
 }
 
 impl MetricsArgs {
-    /// The requested distance, if any.
+    /// Returns the requested distance, if any.
     pub fn distance(&self) -> Option<Distance> {
         self.distance.map(|distance| match distance {
             DistanceArg::Cosine => Distance::Cosine,
@@ -131,7 +131,7 @@ pub struct BaselinesArgs {
 }
 
 impl BaselinesArgs {
-    /// The methods to measure.
+    /// Returns the methods to measure.
     pub fn methods(&self) -> Vec<Method> {
         if self.method.is_empty() { Method::DEFAULT.to_vec() } else { self.method.clone() }
     }

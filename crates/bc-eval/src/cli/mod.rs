@@ -169,7 +169,7 @@ fn describe_status(status: Status, path: &Path) -> String {
     }
 }
 
-/// The given file or, by default, the configuration's own embeddings, which must be up to date.
+/// Returns the given file or, by default, the configuration's own embeddings, which must be up to date.
 fn given_or_own(config: &Config, given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = given {
         return Ok(path);
@@ -243,7 +243,7 @@ fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The result of adding audio files as a sentence; failures are printed to standard error.
+/// Returns the result of adding audio files as a sentence; failures are printed to standard error.
 fn describe_added(added: &Added, path: &Path) -> String {
     for failure in &added.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);

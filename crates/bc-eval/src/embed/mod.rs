@@ -38,7 +38,7 @@ pub fn run(config: &Config, shard: Shard) -> Result<Status> {
     Inputs::open(config)?.whole_recordings(config, shard)
 }
 
-/// The path of the embeddings that a configuration measures.
+/// Returns the path of the embeddings that a configuration measures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("embeddings.parquet")
 }
@@ -121,7 +121,7 @@ impl Inputs {
         Ok(Self { index_path, index, folder, set, embedder, input })
     }
 
-    /// Embeds whole recordings, as [`run`].
+    /// Embeds whole recordings, like [`run`].
     ///
     /// # Errors
     /// Nothing to embed; an interrupt.
@@ -159,7 +159,7 @@ impl Inputs {
         partial.assemble(&labels, self.embedder.dim())
     }
 
-    /// The usable versions of `splits` that have features, in the order of the index.
+    /// Returns the usable versions of `splits` that have features, in the order of the index.
     fn labels(&self, splits: &[Split]) -> Result<Vec<Label>> {
         let rows: HashMap<&str, &RowInfo> =
             self.set.rows.iter().map(|row| (row.version_id.as_str(), row)).collect();
@@ -274,7 +274,7 @@ impl Inputs {
     }
 }
 
-/// The label of a vector; the duration of a version that was not verified is that of its features.
+/// Returns the label of a vector; the duration of a version that was not verified is that of its features.
 fn label(version: &Version, row: &RowInfo, set: &FeatureSet) -> Label {
     let features_s = f64::from(row.frames) * set.settings.column_seconds();
     Label {

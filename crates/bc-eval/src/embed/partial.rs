@@ -1,4 +1,4 @@
-//! The embeddings of an unfinished file that were saved by this run, by a killed one, or by other shards.
+//! The saved parts of an unfinished file of embeddings: those of this run, of a killed one, or of other shards.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,8 @@ impl<'a> Partial<'a> {
         Self { out, provenance, folder, done: HashSet::new() }
     }
 
-    /// Whether the complete file exists, made from the same inputs with the same settings; if so, its parts are removed.
+    /// Returns whether the complete file exists, made from the same inputs with the same settings; if so, its parts
+    /// are removed.
     pub fn is_finished(&self) -> Result<bool> {
         if !self.is_current() {
             return Ok(false);
@@ -129,7 +130,7 @@ impl<'a> Partial<'a> {
         Ok(Status::Written(labels.len()))
     }
 
-    /// The saved parts; a part that cannot be read is skipped with a warning.
+    /// Returns the saved parts; a part that cannot be read is skipped with a warning.
     fn parts(&self) -> Result<Vec<Embeddings>> {
         if !self.folder.exists() {
             return Ok(Vec::new());
@@ -152,13 +153,13 @@ impl<'a> Partial<'a> {
         Ok(parts)
     }
 
-    /// Whether the complete file exists and was made from the same inputs.
+    /// Returns whether the complete file exists and was made from the same inputs.
     fn is_current(&self) -> bool {
         let provenance = self.out.exists().then(|| Embeddings::read_provenance(self.out).ok()).flatten();
         provenance.is_some_and(|provenance| provenance.fingerprint == self.provenance.fingerprint)
     }
 
-    /// The folder that holds the parts of all attempts.
+    /// Returns the folder that holds the parts of all attempts.
     fn parts_folder(&self) -> PathBuf {
         self.out.with_extension("partial")
     }

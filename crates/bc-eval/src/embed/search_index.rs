@@ -14,7 +14,7 @@ use super::{Inputs, path_of};
 /// the others are embedded.
 ///
 /// # Errors
-/// As [`super::run`].
+/// The errors of [`super::run`].
 pub fn search_index(config: &Config) -> Result<PathBuf> {
     let out = config.eval.search_index_path();
     let checkpoint = config.eval.checkpoint_of(&config.train.run);

@@ -5,8 +5,8 @@
 pub enum Status {
     /// The file existed and is up to date.
     UpToDate,
-    /// The file was written, with this many versions.
+    /// The file was written; holds its number of versions.
     Written(usize),
-    /// This shard is done; others are not. This many versions are embedded.
+    /// This shard is done, and others are not; holds the number of versions that are embedded.
     ShardDone(usize),
 }

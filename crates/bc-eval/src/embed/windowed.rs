@@ -39,7 +39,7 @@ pub struct WindowEmbeddings {
 }
 
 impl WindowEmbeddings {
-    /// The tempi as a list for messages.
+    /// Returns the tempi as a list for messages.
     pub fn tempi_text(&self) -> String {
         self.by_tempo.iter().map(|windows| windows.tempo.to_string()).collect::<Vec<_>>().join(", ")
     }
@@ -95,7 +95,7 @@ impl Inputs {
     /// Embeds an excerpt of each version in `[eval] splits` as windows at each of the tempi of `windowed`.
     ///
     /// # Errors
-    /// As [`Self::windows`].
+    /// The errors of [`Self::windows`].
     pub fn excerpts(
         &self,
         config: &EvalConfig,
@@ -164,8 +164,8 @@ impl Inputs {
     }
 }
 
-/// Labels and vectors of the windows, version after version; `positions` holds the version and first column of each window;
-/// a column lasts `column_s` seconds of the recording itself.
+/// Returns labels and vectors of the windows, version after version. `positions` holds the version and the first column of each
+/// window; a column lasts `column_s` seconds of the recording at its own tempo.
 fn sorted_windows(
     labels: &[Label],
     positions: &[(usize, usize)],

@@ -1,4 +1,4 @@
-//! Figures of classical methods on the same features: rows of the table of figures.
+//! Reads the figures of classical methods on the same features, which are rows of the table of figures.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ impl Baselines {
         Some(Self(baselines))
     }
 
-    /// Name and figures of each method on a split.
+    /// Returns the name and figures of each method on a split.
     pub fn methods<'a>(&'a self, split: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let methods = self.0["splits"][split].as_object();
         methods.into_iter().flatten().map(|(name, figures)| (name.as_str(), figures))

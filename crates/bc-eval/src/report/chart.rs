@@ -1,4 +1,4 @@
-//! Small charts as inline SVG. Colours are CSS variables, so that they follow the theme.
+//! Draws small charts as inline SVG. Colours are CSS variables, so that they follow the theme.
 
 use std::fmt::Write;
 
@@ -25,18 +25,19 @@ pub struct Axes<'a> {
     pub y: &'a str,
 }
 
-/// The colour of a series.
+/// Returns the colour of a series.
 fn colour(number: usize) -> String {
     format!("var(--series-{})", number % 4 + 1)
 }
 
+/// The ranges of the axes.
 struct Frame {
     x: (f64, f64),
     y: (f64, f64),
 }
 
 impl Frame {
-    /// The position of a point in the picture.
+    /// Returns the position of a point in the picture.
     fn position(&self, x: f64, y: f64) -> (f64, f64) {
         let share = |value: f64, (low, high): (f64, f64)| (value - low) / (high - low).max(1e-12);
         (
@@ -100,7 +101,7 @@ fn figure(svg: &str, names: &[&str]) -> String {
     format!("<figure>{key}{svg}</figure>")
 }
 
-/// Round numbers inside a range.
+/// Returns round numbers inside a range, for the ticks of an axis.
 fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let span = (high - low).max(1e-12);
     let power = 10f64.powf((span / 4.0).log10().floor());
@@ -110,7 +111,7 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     (first..).map(|number| number as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
 }
 
-/// A tick's value, with the digits that distinguish it from its neighbour.
+/// Returns a tick's value, with the digits that distinguish it from its neighbour.
 fn number(value: f64, span: f64) -> String {
     if value.abs() >= 10_000.0 {
         return format!("{:.0} k", value / 1_000.0);
@@ -128,13 +129,13 @@ fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
     if low > high { (0.0, 1.0) } else { (low, if high > low { high } else { low + 1.0 }) }
 }
 
-/// A line chart; the y axis begins at zero, and ends at one if `to_one`.
+/// Draws a line chart; the y axis begins at zero, and ends at one if `to_one`.
 pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
     let frame = frame_of(series, to_one);
     frame.svg(axes, &names(series), &polylines(&frame, series))
 }
 
-/// A line chart from zero to one on both axes, with dots that are labelled with their number of values.
+/// Draws a line chart from zero to one on both axes, with dots that are labelled with their number of values.
 pub fn counted_lines(axes: &Axes<'_>, series: &[Series<'_>], dots: &[(f64, f64, usize)]) -> String {
     let frame = Frame { x: (0.0, 1.0), y: (0.0, 1.0) };
     let mut inside = polylines(&frame, series);
@@ -184,7 +185,7 @@ fn polylines(frame: &Frame, series: &[Series<'_>]) -> String {
     inside
 }
 
-/// Overlaid histograms over the range `x`: each series holds one share per bar.
+/// Draws overlaid histograms over the range `x`; each series holds one share per bar.
 pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> String {
     let frame = Frame { x, y: range(series.iter().flat_map(|(_, bars)| bars.iter().copied()), Some(0.0)) };
     let mut inside = String::new();
@@ -215,7 +216,7 @@ pub struct Dot {
     pub title: String,
 }
 
-/// A scatter plot without axes, as high as the other charts; every group has its colour.
+/// Draws a scatter plot without axes, as high as the other charts; every group has its colour.
 pub fn scatter(title: &str, dots: &[Dot]) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",

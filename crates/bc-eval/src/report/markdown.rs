@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ReportedRun;
 use super::text::{FIGURES, count_of, escaped_markdown, figure_of};
 
-/// The report of the runs as Markdown.
+/// Returns the report of the runs as Markdown.
 pub fn text(runs: &[ReportedRun]) -> String {
     let mut text = String::from("# bytecover: evaluation\n");
     for run in runs {

@@ -40,7 +40,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The source of an evaluation's folder; its run is the parent folder, if that has a `metrics.jsonl`.
+    /// Returns the source of an evaluation's folder; its run is the parent folder, if that has a `metrics.jsonl`.
     pub fn from_folder(eval: PathBuf) -> Self {
         let run = eval.parent().map(Path::to_path_buf).filter(|run| run.join("metrics.jsonl").exists());
         Self { eval, run }

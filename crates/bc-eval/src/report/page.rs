@@ -11,7 +11,7 @@ use super::section::heading;
 use super::text::{FIGURES, count_of, escaped, figure_of};
 use crate::analysis::{HardQuery, QueryGroup};
 
-/// The report of the runs as HTML.
+/// Returns the report of the runs as HTML.
 pub fn html(runs: &[ReportedRun]) -> String {
     let title =
         format!("bytecover: {}", runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(" and "));
@@ -133,7 +133,7 @@ fn cards(page: &mut String, run: &ReportedRun, named: bool) {
     page.push_str("</div></section>\n");
 }
 
-/// The rules of the figures: once if they are the same for all runs, else for each run.
+/// Returns the rules of the figures: once if they are the same for all runs, else for each run.
 fn rules(runs: &[ReportedRun]) -> String {
     let rules: Vec<&str> = runs.iter().map(|run| run.figures["rules"].as_str().unwrap_or_default()).collect();
     if rules.windows(2).all(|pair| pair[0] == pair[1]) {

@@ -6,22 +6,22 @@ use serde_json::Value;
 pub const FIGURES: [(&str, usize); 7] =
     [("mAP", 4), ("MR1", 2), ("MRR", 4), ("hit@1", 4), ("hit@10", 4), ("P@10", 4), ("NAR", 2)];
 
-/// One figure of `metrics.json`.
+/// Returns one figure of `metrics.json` as text.
 pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
     figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// A count of `metrics.json`; a dash for anything but a number.
+/// Returns a count of `metrics.json`; a dash for anything but a number.
 pub fn count_of(figures: &Value, name: &str) -> String {
     figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
 }
 
-/// Text, escaped for HTML.
+/// Escapes text for HTML.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Text, escaped for a line or a table of Markdown: nothing in it is markup, and it has no line breaks.
+/// Escapes text for a line or a table of Markdown, so that nothing in it is markup and it has no line breaks.
 pub fn escaped_markdown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {

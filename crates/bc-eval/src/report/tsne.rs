@@ -53,7 +53,7 @@ pub fn map(vectors: &[&[f32]]) -> Vec<[f32; 2]> {
     scaled(&positions)
 }
 
-/// Symmetric affinities, count x count, summing to one.
+/// Computes the symmetric affinities of all points, count x count, whose sum is one.
 fn affinities(vectors: &[&[f32]]) -> Vec<f64> {
     let count = vectors.len();
     let perplexity = PERPLEXITY.min((count - 1) as f64 / 3.0).max(1.0);
@@ -75,7 +75,7 @@ fn affinities(vectors: &[&[f32]]) -> Vec<f64> {
     all
 }
 
-/// Gaussian affinities of one point, their width found by bisection of the entropy.
+/// Computes the Gaussian affinities of one point; their width is found by bisection, so that they have this entropy.
 fn row(squares: &[f64], own: usize, entropy: f64) -> Vec<f64> {
     let (mut low, mut high, mut sharpness) = (0f64, f64::INFINITY, 1f64);
     let mut values = Vec::new();
@@ -96,7 +96,7 @@ fn row(squares: &[f64], own: usize, entropy: f64) -> Vec<f64> {
     values
 }
 
-/// The first two principal components by power iteration, scaled down as a start for t-SNE.
+/// Computes the first two principal components by power iteration, scaled down as a start for t-SNE.
 fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
     let dim = vectors[0].len();
     let mut mean = vec![0f64; dim];

@@ -1,4 +1,4 @@
-//! The TOML file as written, with the line of each key and the changes by `--set`.
+//! The parsed TOML file, with the line of each key and the overrides by `--set`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ impl Document {
         }
     }
 
-    /// The section's struct; wrong types and values out of range become problems.
+    /// Returns the struct of a section; wrong types and values out of range are added to `problems`.
     pub(super) fn section<S: Section>(&self, problems: &mut Problems) -> S {
         let Some(table) = self.table.get(S::NAME).and_then(|value| value.as_table()) else {
             return S::default();
@@ -127,7 +127,7 @@ impl Document {
         section
     }
 
-    /// Where a key was set, for an error: `file:line`, or the `--set` that gave it.
+    /// Returns where a key was set, for error messages: `file:line`, or the `--set` option.
     pub(super) fn source_of(&self, section: &str, key: &str) -> String {
         let name = (section.to_owned(), key.to_owned());
         if let Some(text) = self.overridden.get(&name) {
@@ -150,7 +150,7 @@ fn unknown_key(key: &str, keys: &[Key]) -> String {
     format!("is not a key here{}", suggestion(key, keys.iter().map(|known| known.name), "`", "`"))
 }
 
-/// `; did you mean …?` with the nearest known word, or the list of all words.
+/// Returns `; did you mean …?` with the nearest known word, or a list of all words.
 fn suggestion<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str> + Clone,

@@ -90,7 +90,7 @@ section! {
 }
 
 impl EvalConfig {
-    /// The checkpoint, with [train] run in mind.
+    /// Returns the path of the network: `checkpoint`, or by default that of the training run in the folder `run`.
     pub fn checkpoint_of(&self, run: &Path) -> PathBuf {
         if self.checkpoint.as_os_str().is_empty() {
             run.join("best.safetensors")
@@ -99,7 +99,7 @@ impl EvalConfig {
         }
     }
 
-    /// Where the embeddings to search are.
+    /// Returns the path of the embeddings that a search uses.
     pub fn search_index_path(&self) -> PathBuf {
         if self.search_index.as_os_str().is_empty() {
             self.output.join("search.parquet")

@@ -60,7 +60,7 @@ section! {
 }
 
 impl FeaturesConfig {
-    /// The settings that a feature file carries.
+    /// Returns the settings of the transform, as feature files record them.
     pub fn cqt(&self) -> CqtSettings {
         CqtSettings {
             sample_rate: self.sample_rate,
@@ -74,7 +74,7 @@ impl FeaturesConfig {
 }
 
 impl FeaturesConfig {
-    /// How often what may pass is tried again.
+    /// Returns how often operations are tried again after a temporary I/O error.
     pub fn retry(&self) -> Retry {
         Retry { retries: self.retries, wait_s: self.retry_wait_s }
     }

@@ -1,11 +1,9 @@
-//! The configuration: one TOML an experiment, a section a stage.
+//! The configuration: one TOML file for each experiment, with one or more sections for each stage.
 //!
-//! A section is a plain struct declared with `section!`, which keeps every key
-//! together with its default and its explanation, so that `bc-… config` can print
-//! the resolved file with a comment for each key. Relative paths are relative to the
-//! working directory. [`load`] refuses unknown sections and keys (with the nearest
-//! known one and the line), values of the wrong type, and values out of range, all
-//! in one error.
+//! A section is a plain struct declared with `section!`, which keeps every key together with its default and its explanation, so
+//! that `bc-… config` can print the resolved file with a comment for each key. Relative paths are relative to the working
+//! directory. [`load`] refuses unknown sections and keys (and suggests the nearest known one), values of the wrong type, and
+//! values out of range, and reports all of them in one error.
 
 mod augment;
 mod document;
@@ -58,7 +56,7 @@ macro_rules! config {
                 Self { $($field: document.section::<$section>(problems),)* }
             }
 
-            /// The resolved file, with every default and a comment each.
+            /// Returns the resolved configuration as TOML: every key with its value and a comment.
             pub fn to_commented_toml(&self) -> String {
                 let mut text = String::from(resolved::HEAD);
                 $(resolved::push_section(&mut text, &self.$field);)*
@@ -91,12 +89,11 @@ config! {
     eval: EvalConfig,
 }
 
-/// Reads the configuration: the file (or none: all defaults), then each override
-/// `section.key=value` in order.
+/// Reads the configuration: the file (without one, all keys have their defaults), and then each override `section.key=value` in
+/// order.
 ///
 /// # Errors
-/// One error that lists every problem found, each with the file's line or the
-/// override it stems from.
+/// One error that lists every problem, each with the line of the file or the override that caused it.
 pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Config> {
     let mut document = match path {
         Some(path) => document::Document::read(path)?,

@@ -1,8 +1,8 @@
-//! Printing a resolved configuration with a comment for each key.
+//! Prints a resolved configuration with a comment for each key.
 
 use super::section::Section;
 
-/// Opens every printed configuration.
+/// The first lines of every printed configuration.
 pub const HEAD: &str = "# Every key with its value in force. Relative paths are relative to the \
 working directory.\n# A key can be overridden on the command line: --set section.key=value\n";
 

@@ -1,4 +1,4 @@
-//! What a section of the configuration is: keys with defaults, explanations and checks.
+//! Sections of the configuration: keys with defaults, explanations and checks.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -37,14 +37,14 @@ pub struct SectionProblems<'a> {
 }
 
 impl SectionProblems<'_> {
-    /// Refuses the value of `key` unless `holds`; `rule` says what it must be and why.
+    /// Adds a problem for the value of `key` unless `holds` is true; `rule` says what the value must be and why.
     pub fn require(&mut self, holds: bool, key: &'static str, rule: impl Into<String>) {
         if !holds {
             self.problems.add(self.section, key, rule);
         }
     }
 
-    /// Refuses the value of `key` outside `range`; `unit` may be empty.
+    /// Adds a problem for the value of `key` if it is outside `range`; `unit` may be empty.
     pub fn within<T>(&mut self, key: &'static str, value: T, range: std::ops::RangeInclusive<T>, unit: &str)
     where
         T: PartialOrd + std::fmt::Display,
@@ -54,7 +54,7 @@ impl SectionProblems<'_> {
         self.require(range.contains(&value), key, rule);
     }
 
-    /// Refuses an empty path or text.
+    /// Adds a problem for an empty path or text.
     pub fn not_empty(&mut self, key: &'static str, value: impl AsRef<std::ffi::OsStr>) {
         self.require(!value.as_ref().is_empty(), key, "is empty");
     }
@@ -80,7 +80,7 @@ impl Problems {
         section.check(&mut SectionProblems { section: S::NAME, problems: self });
     }
 
-    /// One error with one line per problem; `source_of` says where a key was set.
+    /// Returns one error with one line per problem, if there are any; `source_of` says where a key was set.
     pub(super) fn into_result(self, source_of: impl Fn(&str, &str) -> String) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());

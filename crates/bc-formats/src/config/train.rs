@@ -71,7 +71,7 @@ choice! {
 }
 
 impl Loss {
-    /// Whether it needs a classifier, with one output for each training clique.
+    /// Returns whether the loss needs a classifier, with one output for each training clique.
     pub fn classifies(self) -> bool {
         matches!(self, Self::Bytecover | Self::CosineSoftmax)
     }
@@ -335,7 +335,7 @@ section! {
     }
 }
 
-/// Names of devices, and what each can compute in.
+/// Checks the name of a device, and that it supports the precision.
 pub(super) fn check_device(problems: &mut SectionProblems<'_>, device: &str, precision: &str) {
     let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
     let cuda = numbered || device == "cuda";

@@ -1,4 +1,4 @@
-//! Failure tables: versions without features, and why.
+//! Reads and writes failure tables: the versions without features, with the reasons.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub struct Failure {
     pub audio_path: String,
     /// What is wrong with it.
     pub reason: String,
-    /// Whether it may pass (an I/O error, a time limit), so that the next run tries again; otherwise the file
-    /// itself is at fault, and it is tried again when it changes. True for `failures/1`, which does not record it.
+    /// Whether the failure is temporary (an I/O error, a time limit), so that the next run tries again; otherwise the file itself
+    /// is at fault, and it is tried again when it changes. True for `failures/1`, which does not record it.
     pub may_pass: bool,
     /// Content hash of the file, where the index had one.
     pub source_hash: Option<String>,
@@ -36,7 +36,7 @@ pub struct Failure {
     pub source: Source,
 }
 
-/// The failure tables of a folder, the oldest first: `failures.parquet`, of which the others are merged into when no run is at
+/// Lists the failure tables of a folder, the oldest first: `failures.parquet`, into which the others are merged when no run is at
 /// work, and `failures-*.parquet` of runs that are at work or were stopped.
 ///
 /// # Errors
@@ -59,7 +59,7 @@ pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(tables)
 }
 
-/// The provenance of a failure table.
+/// Reads the provenance of a failure table.
 ///
 /// # Errors
 /// A file that is no failure table, or a damaged one.
@@ -102,8 +102,8 @@ pub fn read(path: &Path) -> Result<Vec<Failure>> {
     Ok(failures)
 }
 
-/// Writes a failure table at the path that `name` makes of its fingerprint, in the folder of `path_next_to`, whose name
-/// its temporary file bears; format and fingerprint of `provenance` are set here.
+/// Writes a failure table. Its path is what `name` returns for its fingerprint; the temporary file is named after `path_next_to`,
+/// in the same folder. Format and fingerprint of `provenance` are set here.
 ///
 /// # Errors
 /// The disk is full, or the file cannot be written.

@@ -1,8 +1,8 @@
 //! Features: pooled CQT magnitudes, one row per version, in `part-*.parquet` files.
 //!
-//! A part is written whole or not at all and never changed ([`PartWriter`]). [`FeatureSet`] opens all parts of a
-//! folder, and [`Parts`] scans their rows without holding them; of two rows of one version the newer one counts, so that concurrent writers need not agree
-//! on anything. [`failures`] are the versions without features.
+//! A part is written completely or not at all, and never changed ([`PartWriter`]). [`FeatureSet`] opens all parts of a folder, and
+//! [`Parts`] scans their rows without holding them in memory. If a version has two rows, the newer one counts, so that concurrent
+//! writers do not have to coordinate. [`failures`] are the versions without features.
 
 pub mod failures;
 mod name;
@@ -17,7 +17,7 @@ pub use parts::{Part, Parts, RowRef};
 pub use set::{FeatureSet, Outdated, RowInfo};
 pub use settings::CqtSettings;
 
-/// The error of a part that holds two rows of one version; the reader adds the name of the part.
+/// Returns the error of a part that holds two rows of one version; the reader adds the name of the part.
 pub fn duplicate_row(version_id: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "version {version_id} is listed twice; remove the file and run `bc-features extract` again"

@@ -1,25 +1,25 @@
-//! Names of feature files, which tell which of two is newer.
+//! Names of feature files, which show which of two files is newer.
 
 use std::fmt;
 
-/// `part-<number>-<content>.parquet`: a writer takes a number above all that are there when it begins the part,
-/// so a part that was started after another was finished has the higher number. The beginning of the content's
-/// fingerprint distinguishes the parts of concurrent writers, and gives every content its own name.
+/// The name of a part: `part-<number>-<content>.parquet`. A writer takes a number above those of all existing parts when it begins
+/// a part, so a part that was started after another was finished has the higher number. `<content>` is the beginning of the
+/// content's fingerprint; it distinguishes the parts of concurrent writers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartName {
-    /// The position among the parts; of two rows of a version, the one in the part with the higher number counts.
+    /// The number; if a version has two rows, the one in the part with the higher number counts.
     pub number: u64,
-    /// What follows the number, without the ending.
+    /// The rest of the name after the number, without the extension.
     pub rest: String,
 }
 
 impl PartName {
-    /// The name of a part with this content.
+    /// Returns the name of a part with this content.
     pub fn new(number: u64, fingerprint: &str) -> Self {
         Self { number, rest: fingerprint.chars().take(8).collect() }
     }
 
-    /// Reads a file's name; `None` if it is not one of a part. Before version 0.2 the names were
+    /// Parses the name of a file; `None` if it is not that of a part. Before version 0.2 the names were
     /// `part-00000.parquet` and `part-2of7-00000.parquet`; other programs may write any `part-*.parquet`.
     pub fn parse(name: &str) -> Option<Self> {
         let name = name.strip_prefix("part-")?.strip_suffix(".parquet")?;

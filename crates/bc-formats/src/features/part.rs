@@ -1,4 +1,4 @@
-//! One feature file.
+//! Reads and writes a feature file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
 use crate::table::{self, TableWriter};
 
-/// Rows are buffered up to this many magnitude bytes before they become a row group.
+/// Number of bytes of magnitudes that are buffered before they are written as a row group.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
-/// Key of a part's settings that names the program that made its magnitudes.
+/// The key in a part's settings for the program that made its magnitudes.
 const EXTRACTOR: &str = "extractor";
 
 /// The features of one version.
@@ -30,15 +30,15 @@ pub struct FeatureRow {
     pub frames: u32,
     /// Content hash of the audio file that the row was made from.
     pub source_hash: String,
-    /// The file as it was then.
+    /// Size and modification time of the audio file at that time.
     pub source: Source,
     /// Share of the file's frames (packets) that did not decode, 0 to 1; `None` where it is not known.
     pub error_share: Option<f32>,
-    /// bins x frames, row-major, lowest bin first.
+    /// Magnitudes, bins x frames, row-major, lowest bin first.
     pub magnitude: Vec<f16>,
 }
 
-/// Metadata of an audio file in the file system: a cheap test of whether the file was replaced.
+/// Size and modification time of an audio file, which show cheaply whether the file was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Source {
     /// Size in bytes, where it is known.
@@ -48,7 +48,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The metadata of a file as it is now.
+    /// Reads the metadata of a file as it is now.
     ///
     /// # Errors
     /// The file is not there, or its folder cannot be read.
@@ -60,7 +60,7 @@ impl Source {
         Ok(Self { bytes: Some(about.len()), modified_ns })
     }
 
-    /// Whether anything is known.
+    /// Returns whether size or modification time is known.
     pub fn is_known(&self) -> bool {
         self.bytes.is_some() && self.modified_ns.is_some()
     }
@@ -102,8 +102,8 @@ impl PartWriter {
         Ok(new.made_by(""))
     }
 
-    /// Sets the program and version that makes the magnitudes: parts of two of them must not be in one
-    /// folder. Without it, the tool of the provenance is used. To be called before the first row.
+    /// Sets the extractor, the program and version that computes the magnitudes; by default it is the tool of the provenance. Call
+    /// it before the first row.
     pub fn made_by(mut self, extractor: &str) -> Self {
         self.extractor = extractor.to_owned();
         self.fingerprint = Fingerprint::of("features");
@@ -131,14 +131,15 @@ impl PartWriter {
         if self.buffered >= ROW_GROUP_BYTES { self.end_row_group() } else { Ok(()) }
     }
 
-    /// Writes what is buffered and renames the file into place. The format, the settings and the fingerprint of
-    /// `provenance` are set here.
+    /// Writes the buffered rows and renames the file into place. The format, the settings and the fingerprint of `provenance` are
+    /// set here.
     pub fn commit(self, provenance: Provenance) -> Result<()> {
         let path = self.path.clone();
         self.commit_as(provenance, |_| path).map(|_| ())
     }
 
-    /// The same under a name in the same folder that `name` makes of the content's fingerprint; returns it.
+    /// Commits the file like [`PartWriter::commit`], to the path in the same folder that `name` returns for the content's
+    /// fingerprint; returns that path.
     pub fn commit_as(
         mut self,
         mut provenance: Provenance,
@@ -156,7 +157,7 @@ impl PartWriter {
         Ok(path)
     }
 
-    /// A damaged row: that of `row` with the hash of `other`.
+    /// Adds a damaged row: `row` with the hash of `other`.
     #[cfg(test)]
     pub(super) fn push_with_hash_of(&mut self, row: FeatureRow, other: &FeatureRow) {
         self.rows.push((row, magnitude_hash(&to_bytes(&other.magnitude))));
@@ -185,17 +186,17 @@ impl PartWriter {
     }
 }
 
-/// Little-endian bytes, whatever the machine.
+/// Returns the values as little-endian bytes.
 fn to_bytes(values: &[f16]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// BLAKE3 of a row's magnitude as it is stored, 32 hex digits.
+/// Computes the BLAKE3 hash of a row's stored magnitudes, as 32 hex digits.
 fn magnitude_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_owned()
 }
 
-/// The rows of a batch that was read with all columns.
+/// Returns the rows of a batch that was read with all columns.
 pub(super) fn rows_of<'a>(
     path: &'a Path,
     settings: &CqtSettings,
@@ -236,7 +237,7 @@ pub(super) fn rows_of<'a>(
     }))
 }
 
-/// The metadata of the audio file of each row of a batch; unknown in `features/1`.
+/// Returns the metadata of the audio file of each row of a batch; unknown in `features/1`.
 pub(super) fn sources_of<'a>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -257,7 +258,7 @@ pub(super) fn sources_of<'a>(
     })
 }
 
-/// The column `error_share`; `None` in files that earlier versions wrote.
+/// Returns the column `error_share`; `None` in files that earlier versions wrote.
 pub(super) fn shares_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a Float32Array>> {
     match batch.column_by_name("error_share") {
         Some(_) => table::column::<Float32Array>(path, batch, "error_share").map(Some),
@@ -265,7 +266,7 @@ pub(super) fn shares_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Optio
     }
 }
 
-/// The column `magnitude_hash`; `None` in `features/1`.
+/// Returns the column `magnitude_hash`; `None` in `features/1`.
 pub(super) fn contents_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a StringArray>> {
     match batch.column_by_name("magnitude_hash") {
         Some(_) => table::complete::<StringArray>(path, batch, "magnitude_hash").map(Some),
@@ -273,13 +274,13 @@ pub(super) fn contents_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Opt
     }
 }
 
-/// The settings in a part's provenance.
+/// Returns the settings in a part's provenance.
 pub(super) fn settings_of(path: &Path, provenance: &Provenance) -> Result<CqtSettings> {
     serde_json::from_value(provenance.settings.clone())
         .with_context(|| format!("{}: the CQT settings are unreadable", path.display()))
 }
 
-/// The program that made a part's magnitudes; if it is not recorded (`features/1`), the program that wrote the file.
+/// Returns the program that made a part's magnitudes; if it is not recorded (`features/1`), the program that wrote the file.
 pub(super) fn extractor_of(provenance: &Provenance) -> String {
     match provenance.settings.get(EXTRACTOR).and_then(|value| value.as_str()) {
         Some(extractor) => extractor.to_owned(),

@@ -1,4 +1,4 @@
-//! The feature files of a folder, whose rows are scanned and not held in memory.
+//! Scans the feature files of a folder, without holding their rows in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 use crate::retry::{self, RetryWhen};
 use crate::table;
 
-/// How often a folder is listed again when parts vanish while it is read, because a run tidies it.
+/// Maximum number of times that a folder is listed, if parts vanish while it is read because a run tidies it.
 const MAX_LISTINGS: usize = 10;
 
 /// A row without its magnitudes.
@@ -45,19 +45,19 @@ pub struct Part {
     pub provenance: Provenance,
 }
 
-/// The feature files of a folder: equal settings, the oldest first.
+/// The feature files of a folder, which have equal settings.
 #[derive(Debug)]
 pub struct Parts {
     /// Settings of all parts.
     pub settings: CqtSettings,
-    /// The files.
+    /// The files, the oldest first.
     pub parts: Vec<Part>,
 }
 
 impl Parts {
-    /// Scans the rows of all `part-*.parquet` in `folder`, part after part, the oldest part first: `take` gets
-    /// the state from `begin`, the part as an index into [`Parts::parts`], and the row. If a part vanishes meanwhile, the scan
-    /// starts again. `None` if the folder holds no part.
+    /// Scans the rows of all `part-*.parquet` in `folder`, the oldest part first, and returns the parts and the final state. `take`
+    /// is called for each row with the state (which `begin` creates), the index of the part in [`Parts::parts`], and the row. If a
+    /// part vanishes meanwhile, the scan starts again with a new state. `None` if the folder holds no part.
     ///
     /// # Errors
     /// Parts of differing settings, a damaged file, the errors of `take`.
@@ -105,7 +105,7 @@ impl Parts {
         Ok(scanned.map(|parts| (parts, state)))
     }
 
-    /// Reads the rows of one part with their magnitudes, those that newer parts replace as well.
+    /// Reads the rows of one part with their magnitudes, including rows that newer parts replace.
     ///
     /// # Errors
     /// A file that is damaged or gone, the errors of `take`.
@@ -121,7 +121,7 @@ impl Parts {
         expect_settings(&self.settings, folder, expected)
     }
 
-    /// The number of the next part: above those of all parts.
+    /// Returns the number of the next part: above those of all parts.
     pub fn next_number(&self) -> u64 {
         self.parts.iter().map(|part| part.name.number + 1).max().unwrap_or(0)
     }
@@ -158,7 +158,7 @@ pub(super) fn each_row(
     Ok(())
 }
 
-/// The names of all columns but the magnitudes.
+/// The names of all columns except the magnitudes.
 const COLUMNS: [&str; 7] = [
     "version_id",
     "frames",
@@ -193,7 +193,7 @@ fn rows(
     Ok(())
 }
 
-/// The parts of a folder, the oldest first; none where there is no folder.
+/// Lists the parts of a folder, the oldest first; none where there is no folder.
 fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
     let listed = || format!("cannot list {}", folder.display());
     let mut names = Vec::new();
@@ -225,7 +225,7 @@ fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// 128 bits of 32 hex digits.
+/// Parses a hash of 32 hex digits.
 fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
     fingerprint::of_hex(digits).with_context(|| {
         format!("{}: `{digits}` is not a hash of magnitudes (32 hex digits)", path.display())

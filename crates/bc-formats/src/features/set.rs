@@ -31,10 +31,10 @@ pub struct RowInfo {
     pub part: usize,
 }
 
-/// The feature files of a folder: equal settings, each version once.
+/// All feature files of a folder as one set with equal settings, in which each version has one row.
 ///
-/// A version may be in several parts, if concurrent runs made it or its audio changed. The row in
-/// the newest part ([`PartName`]) counts; the others are in [`FeatureSet::superseded`] and are never returned.
+/// A version may be in several parts, because concurrent runs made it or its audio changed. Then only the row in the newest part
+/// ([`PartName`]) counts; the others are in [`FeatureSet::superseded`] and are never returned.
 #[derive(Debug)]
 pub struct FeatureSet {
     /// Settings of all parts.
@@ -43,11 +43,11 @@ pub struct FeatureSet {
     pub parts: Vec<Part>,
     /// The current rows, in the order of the parts.
     pub rows: Vec<RowInfo>,
-    /// Rows that a newer one replaces: part and version id.
+    /// Rows that a newer row replaces, by part and version id.
     pub superseded: HashSet<(usize, String)>,
 }
 
-/// A version whose features are of other audio than the index has.
+/// A version whose features were made from other audio than the index lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outdated<'a> {
     /// Id in the index.
@@ -74,8 +74,8 @@ impl FeatureSet {
         Ok(set)
     }
 
-    /// Like [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
-    /// extractors.
+    /// Opens a folder like [`FeatureSet::open`], for the stage that makes features: parts may be of several extractors, and the
+    /// result is `None` if the folder holds no part.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
         let rows = Parts::scan(folder, Vec::new, |rows, part, row| {
             rows.push(RowInfo {
@@ -122,7 +122,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The provenance of one part.
+    /// Reads the provenance of one part.
     ///
     /// # Errors
     /// No feature file, or one of another schema version.
@@ -135,7 +135,7 @@ impl FeatureSet {
         expect_settings(&self.settings, folder, expected)
     }
 
-    /// The extractors that made the rows, with the number of rows of each.
+    /// Returns the extractors that made the rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
         let mut rows = vec![0; self.parts.len()];
         for row in &self.rows {
@@ -148,7 +148,7 @@ impl FeatureSet {
         counts
     }
 
-    /// Refuses rows of several extractors, whose differences are not those of the music.
+    /// Refuses rows of several extractors, because differences between them would not come from the music.
     pub fn expect_one_extractor(&self, folder: &Path) -> Result<()> {
         let extractors = self.extractors();
         if extractors.len() > 1 {
@@ -164,7 +164,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The usable versions of an index whose features were made from other audio than the index knows by its
+    /// Returns the usable versions of an index whose features were made from other audio than the index knows by its
     /// content hash (`bc-download-index verify` fills it in), in the order of the index.
     pub fn outdated<'a>(&'a self, index: &'a Index) -> Vec<Outdated<'a>> {
         let hashes: HashMap<&str, &str> =
@@ -197,8 +197,8 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The fingerprint of the content (settings, extractor, magnitudes), whatever the number of parts and their
-    /// order. Rows of `features/1` have no hash of their magnitudes and count by the hash of their audio.
+    /// Returns the fingerprint of the content (settings, extractor, magnitudes), which does not depend on how the rows are
+    /// distributed among parts. For rows of `features/1`, which have no hash of their magnitudes, the hash of the audio is used.
     pub fn fingerprint(&self) -> String {
         let mut fingerprint = Fingerprint::of("feature set");
         fingerprint.add_json(&self.settings);
@@ -228,7 +228,7 @@ impl FeatureSet {
         (0..self.parts.len()).try_for_each(|part| self.for_each_in_part(part, &mut take))
     }
 
-    /// The row of a version with its magnitudes; nothing where the set holds none of this id.
+    /// Reads the row of a version with its magnitudes; `None` if the set has no such version.
     ///
     /// # Errors
     /// A part that cannot be read.
@@ -244,7 +244,7 @@ impl FeatureSet {
         Ok(found)
     }
 
-    /// Like [`FeatureSet::for_each`], for the rows of one part.
+    /// Reads the current rows of one part, like [`FeatureSet::for_each`].
     pub fn for_each_in_part(
         &self,
         part: usize,

@@ -1,13 +1,11 @@
-//! What a constant-Q magnitude is made with. Two feature files fit each other
-//! only if these are equal.
+//! The settings of the constant-Q transform. Two feature files can be used together only if their settings are equal.
 
 use serde::{Deserialize, Serialize};
 
-/// Every setting that changes a feature value.
+/// All settings that change the value of a feature.
 ///
-/// Bin `b` (from 0) is centred on `fmin_hz * 2^(b / bins_per_octave)` Hz; frame
-/// `t` of the unpooled transform on sample `t * hop_length` of the resampled
-/// signal; a stored column is the mean of `pool` frames (a trailing rest is dropped).
+/// Bin `b` (from 0) is centred on `fmin_hz * 2^(b / bins_per_octave)` Hz. Frame `t` of the unpooled transform is centred on sample
+/// `t * hop_length` of the resampled signal. A stored column is the mean of `pool` frames (a remainder at the end is dropped).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CqtSettings {
     /// Rate the audio is resampled to, in Hz.
@@ -25,8 +23,8 @@ pub struct CqtSettings {
 }
 
 impl Default for CqtSettings {
-    /// ByteCover's transform (Du et al. 2021, section 3.1): 84 bins from C1 at
-    /// 22,050 Hz, hop 512; pooled by 5 so that training can still stretch time.
+    /// Returns ByteCover's transform (Du et al. 2021, section 3.1): 84 bins from C1 at 22,050 Hz, hop 512; pooled by 5, so that
+    /// training can still stretch time.
     fn default() -> Self {
         Self {
             sample_rate: 22_050,
@@ -40,23 +38,23 @@ impl Default for CqtSettings {
 }
 
 impl CqtSettings {
-    /// Centre frequency of bin `b`, in Hz.
+    /// Returns the centre frequency of a bin in Hz.
     pub fn frequency(&self, bin: u32) -> f64 {
         self.fmin_hz * 2f64.powf(f64::from(bin) / f64::from(self.bins_per_octave))
     }
 
-    /// Seconds from one stored column to the next.
+    /// Returns the time from one stored column to the next, in seconds.
     pub fn column_seconds(&self) -> f64 {
         f64::from(self.hop_length) * f64::from(self.pool) / f64::from(self.sample_rate)
     }
 
-    /// The largest number of bins whose centres stay at or below half the sample rate.
+    /// Returns the largest number of bins whose centres stay at or below half the sample rate.
     pub fn max_bins(&self) -> u32 {
         let octaves = (f64::from(self.sample_rate) / 2.0 / self.fmin_hz).log2();
         if octaves < 0.0 { 0 } else { (octaves * f64::from(self.bins_per_octave) + 1e-9).floor() as u32 + 1 }
     }
 
-    /// The differences to `other`, as `name: ours against theirs`, for error messages.
+    /// Returns the differences to `other`, as `name: ours against theirs`, for error messages.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut put = |name: &str, a: String, b: String| {

@@ -1,4 +1,4 @@
-//! Conditions on an index as a whole: each version id once, each clique in one split.
+//! Checks an index as a whole: each version id occurs once, and each clique is in one split.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -6,20 +6,20 @@ use std::collections::{HashMap, HashSet};
 use super::{Split, Version};
 use crate::fingerprint::{Digest, digest};
 
-/// How a version conflicts with earlier ones. `P` says where a version is.
+/// How a version conflicts with earlier ones. `P` is the type of the position of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict<P> {
     /// The version's id occurred before.
     Twice,
-    /// The version's clique is in this other split, because of the version at this position.
+    /// The version's clique is in another split because of an earlier version; holds that split and the earlier version's position.
     Crossing(Split, P),
 }
 
-/// The ids and cliques of the versions so far, as [`Digest`]s: of ten million some hundred megabytes.
+/// The ids and cliques of the versions so far, as [`Digest`]s: some hundred megabytes for ten million versions.
 #[derive(Debug)]
 pub struct Unique<P> {
     ids: HashSet<Digest>,
-    /// The split of each clique, and the version that was the first to be in it.
+    /// The split of each clique, and the position of its first version.
     cliques: HashMap<Digest, (Split, P)>,
 }
 
@@ -54,7 +54,7 @@ impl<P: Copy> Unique<P> {
         Ok(false)
     }
 
-    /// How many versions there are.
+    /// Returns how many versions there are.
     pub fn versions(&self) -> usize {
         self.ids.len()
     }
@@ -64,7 +64,7 @@ impl<P: Copy> Unique<P> {
         self.ids = HashSet::new();
     }
 
-    /// The split of a clique.
+    /// Returns the split of a clique.
     pub fn split_of(&self, clique_id: &str) -> Option<Split> {
         self.cliques.get(&digest(clique_id)).map(|(split, _)| *split)
     }

@@ -1,4 +1,4 @@
-//! An index file written some versions at a time, so that memory does not depend on its length.
+//! Writes an index file some versions at a time, so that memory does not depend on its length.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
 use crate::table::TableWriter;
 
-/// A batch is written once its texts have this many bytes: far below the 2 GiB that 32-bit offsets reach.
+/// A batch is written once its texts have this many bytes, far below the limit of 2 GiB of 32-bit offsets.
 const BATCH_BYTES: usize = 64 << 20;
 
-/// An index file under a temporary name. Dropped without [`IndexWriter::commit`], it leaves what was there.
+/// An index file that is written under a temporary name. If it is dropped without [`IndexWriter::commit`], the existing file does
+/// not change.
 pub struct IndexWriter {
     writer: TableWriter,
     path: PathBuf,
@@ -23,7 +24,7 @@ pub struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// Opens the file that is to be at `path`; `settings` are those of its provenance, and name the audio root.
+    /// Opens a temporary file for the index at `path`; `settings` are those of its provenance, which name the audio root.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -62,7 +63,7 @@ impl IndexWriter {
         })
     }
 
-    /// The fingerprint ([`super::Index::fingerprint`]) of what was added so far.
+    /// Returns the fingerprint ([`super::Index::fingerprint`]) of what was added so far.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.finish()
     }
@@ -78,7 +79,7 @@ impl IndexWriter {
     }
 }
 
-/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `max_bytes`.
+/// Returns how many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `max_bytes`.
 pub(super) fn batch_length(versions: &[Version], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |version: &&Version| {

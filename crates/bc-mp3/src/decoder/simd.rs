@@ -7,7 +7,7 @@ use super::{Decoder, Parts};
 use crate::FrameError;
 
 impl Decoder {
-    /// [`Self::granules_plain`], as fast as the processor can; the samples are the same to the bit.
+    /// Decodes granules like [`Self::granules_plain`], with the widest vectors of the processor; the samples are the same to the bit.
     pub(super) fn granules(
         &mut self,
         parts: &Parts,
@@ -23,7 +23,7 @@ impl Decoder {
         self.granules_plain(parts, begin, done, out)
     }
 
-    /// [`Self::granules_plain`] compiled for vectors of eight numbers.
+    /// Runs [`Self::granules_plain`] compiled for vectors of eight numbers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi2")]
     fn granules_avx2(

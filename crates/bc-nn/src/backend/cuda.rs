@@ -1,9 +1,9 @@
-//! NVIDIA GPUs: the operators handed on to bc-cuda, whose images are (batch, height, width, channels) in the run's
-//! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits. Several processes exchange statistics of norms
-//! and gradients between their devices where these are connected ([`Link`]), else by way of the host.
+//! The backend for NVIDIA GPUs. Operators call bc-cuda, whose images are (batch, height, width, channels) in the run's
+//! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits. Several processes exchange gradients and the
+//! statistics of norms between their devices if these are connected ([`Link`]), and otherwise through the host's memory.
 //!
-//! Only operators that return numbers wait for the device. Operations without an operator in bc-cuda are computed on the host, as
-//! the operator's comment says: they are small or rare.
+//! Only operators that return numbers wait for the device. Small or rare operations, which bc-cuda does not have, are computed
+//! on the host; a comment at the operator says so.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,16 +22,16 @@ use crate::loss::Triplets;
 use crate::parameters::{Entry, Parameter, Parameters};
 use crate::peers::Peers;
 
-/// The devices of other processes, reached without the host.
+/// A connection to the devices of other processes that does not pass through the host's memory.
 pub(super) type Link = Box<dyn bc_cuda::Peers + Send + Sync>;
 
-/// A device.
+/// A GPU, or the emulated device, as a backend.
 pub(super) struct Cuda {
-    // Left before memory is given back: what is queued may wait for processes that have ended.
+    // Dropped first: queued operations may wait for processes that have ended, and memory is freed after them.
     link: Option<Link>,
     uploader: Uploader,
     gpu: Gpu,
-    /// The optimiser's tables, made at its first step.
+    /// The optimiser's tables, which its first step creates.
     optimizer: Mutex<Option<Optimizer>>,
 }
 
@@ -42,7 +42,7 @@ struct Optimizer {
     state: State,
 }
 
-/// Flat memory, and copies of its weights in the layout of the convolutions.
+/// Flat memory, and copies of the weights in it in the layout of the convolutions.
 struct Memory {
     values: Buffer<f32>,
     copies: Option<(Runs, WeightCopies)>,
@@ -62,7 +62,7 @@ fn image(x: &Array) -> Result<Image> {
     Ok(x.data::<Image>()?.reshape(on_device(x.shape())))
 }
 
-/// The image of an array that is no longer needed: it may be overwritten if it is not shared.
+/// Returns the image of an array that is no longer needed: it may be overwritten if it is not shared.
 fn owned(x: Array) -> Result<Image> {
     let shape = on_device(x.shape());
     let found = x.into_data::<Image>()?;
@@ -82,12 +82,12 @@ fn copies(parameters: &Parameters) -> Result<&WeightCopies> {
     copies.map(|(_, copies)| copies).context("weights without copies")
 }
 
-/// Where a parameter's values begin.
+/// Returns the offset of a parameter in flat memory.
 fn start(parameters: &Parameters, parameter: Parameter) -> usize {
     parameters.entry(parameter).range.start
 }
 
-/// A weight as a convolution, which a linear layer is too.
+/// A weight of a convolution or of a linear layer, as bc-cuda describes it.
 enum Kind {
     Conv(Convolution),
     Linear(Linear),
@@ -107,7 +107,7 @@ fn kind(parameters: &Parameters, conv: &Conv) -> Result<Kind> {
     })
 }
 
-/// Weights that have copies: matrices and convolutions.
+/// Returns offset and convolution of a weight that has a copy, which matrices and kernels have; `None` for others.
 fn convolution(entry: &Entry) -> Option<(usize, Convolution)> {
     let (outputs, inputs, kernel) = match entry.shape[..] {
         [outputs, inputs] => (outputs, inputs, [1, 1]),
@@ -138,14 +138,14 @@ fn activation(epilogue: Epilogue<'_>) -> bc_cuda::Activation {
     }
 }
 
-/// Values of norms by way of the host: for devices that are not connected.
-struct ByHost<'a>(&'a dyn Peers);
+/// Exchanges the statistics of norms through the host's memory, for devices that are not connected.
+struct HostExchange<'a>(&'a dyn Peers);
 
 fn of_peers(error: anyhow::Error) -> bc_cuda::Error {
     bc_cuda::Error::Peers(error.into())
 }
 
-impl ByHost<'_> {
+impl HostExchange<'_> {
     fn read(gpu: &Gpu, values: &Buffer<f32>) -> bc_cuda::Result<Vec<f64>> {
         Ok(gpu.read(values, 0, values.len())?.into_iter().map(f64::from).collect())
     }
@@ -155,7 +155,7 @@ fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|value| *value as f32).collect()
 }
 
-impl bc_cuda::Peers for ByHost<'_> {
+impl bc_cuda::Peers for HostExchange<'_> {
     fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> bc_cuda::Result<Buffer<f32>> {
         let all = self.0.gather(&Self::read(gpu, own)?).map_err(of_peers)?;
         gpu.upload(&narrow(&all))
@@ -168,10 +168,10 @@ impl bc_cuda::Peers for ByHost<'_> {
     }
 }
 
-/// The exchange of a process whose values count for nothing.
-struct Silent<'a>(&'a Link);
+/// The exchange of a process without a share of the batch, whose values must not count.
+struct IdleExchange<'a>(&'a Link);
 
-impl bc_cuda::Peers for Silent<'_> {
+impl bc_cuda::Peers for IdleExchange<'_> {
     fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> bc_cuda::Result<Buffer<f32>> {
         self.0.gather(gpu, &gpu.zeros(own.len())?)
     }
@@ -182,11 +182,12 @@ impl bc_cuda::Peers for Silent<'_> {
     }
 }
 
-fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
     cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sizes of all parameters and of the gaps between them, which have no gradient, for bc-cuda's table.
+/// Returns the sizes of all parameters and of the gaps between them (which have no gradient) for bc-cuda's table, each with
+/// whether weight decay applies, and which of them have a gradient.
 fn sizes(ranges: &[AdamRange], len: usize) -> (Vec<(usize, bool)>, Vec<bool>) {
     let (mut sizes, mut active, mut end) = (Vec::new(), Vec::new(), 0);
     for AdamRange { range, decayed, written } in ranges {
@@ -200,12 +201,12 @@ fn sizes(ranges: &[AdamRange], len: usize) -> (Vec<(usize, bool)>, Vec<bool>) {
 }
 
 impl Cuda {
-    /// With the devices of other processes, if they are connected.
+    /// Creates the backend of a device; `link` connects it with the devices of other processes.
     pub fn new(gpu: Gpu, link: Option<Link>) -> Self {
         Self { link, uploader: Uploader::new(&gpu), gpu, optimizer: Mutex::default() }
     }
 
-    /// Calls `work` with what norms exchange their statistics by, if they share a batch.
+    /// Calls `work` with the exchange by which norms share the statistics of a batch, if there are peers.
     fn with_peers<T>(
         &self,
         peers: Option<&dyn Peers>,
@@ -213,13 +214,14 @@ impl Cuda {
     ) -> Result<T> {
         Ok(match (peers, &self.link) {
             (None, _) => work(None),
-            (Some(peers), None) => work(Some(&ByHost(peers))),
-            (Some(peers), Some(link)) if peers.is_idle() => work(Some(&Silent(link))),
+            (Some(peers), None) => work(Some(&HostExchange(peers))),
+            (Some(peers), Some(link)) if peers.is_idle() => work(Some(&IdleExchange(link))),
             (Some(_), Some(link)) => work(Some(&**link)),
         }?)
     }
 
-    /// Writes into the flat gradient: every pass adds, because cleared gradients are zeros.
+    /// Calls `write` with the memory of all gradients and the offset of this parameter's. Every pass adds to the values,
+    /// because gradients are set to zero when they are cleared.
     fn add_gradient<T>(
         &self,
         pass: &mut BackwardPass<'_>,
@@ -519,13 +521,13 @@ impl Operators for Cuda {
         Ok((array(loss), array(gradient)))
     }
 
-    /// One copy to the host.
+    /// Copies x to the host, and computes the distances there.
     fn squared_distances(&self, x: &Array) -> Result<Vec<f32>> {
         let [squared, _] = self.gpu.distances(&image(x)?)?;
         Ok(self.gpu.read(&squared, 0, squared.len())?)
     }
 
-    /// Over the host: training has its norm of [`Operators::adam`].
+    /// Computes the norm on the host. (Training takes the norm that [`Operators::adam`] returns.)
     fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64> {
         let values = self.read(flat, 0..memory(flat)?.values.len())?;
         let squares = places.iter().flat_map(|places| &values[places.clone()]).map(|x| f64::from(*x).powi(2));
@@ -538,7 +540,7 @@ impl Operators for Cuda {
         let (sizes, active) = sizes(ranges, weights.len());
         let crate::optim::AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = update.settings;
         let settings = AdamSettings { betas, epsilon, weight_decay, decoupled };
-        let mut kept = locked(&self.optimizer);
+        let mut kept = lock(&self.optimizer);
         let mut optimizer = match kept.take() {
             Some(optimizer) if optimizer.sizes == sizes && optimizer.settings == settings => optimizer,
             _ => {
@@ -560,7 +562,7 @@ impl Operators for Cuda {
     }
 
     fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()> {
-        let kept = locked(&self.optimizer);
+        let kept = lock(&self.optimizer);
         let state = &kept.as_ref().context("an average before the first step")?.state;
         let average = &mut average.data_mut::<Memory>()?.values;
         Ok(self.gpu.average(average, &memory(values)?.values, state, decay as f32)?)

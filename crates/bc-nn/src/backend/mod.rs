@@ -1,11 +1,11 @@
-//! Backends, which do the network's arithmetic: their operators, and their memory.
+//! Backends: the operators that compute the network's arithmetic, and the memory that they work on.
 //!
-//! Everything above this module (layers, networks, losses, optimiser) is written once, over [`Operators`]. A backend is
-//! chosen once, when a network is made, and keeps layout and precision of an [`Array`] and of a [`Flat`] to itself: on
-//! the CPU channels come first and values have 32 bits; elsewhere they need not.
+//! Layers, networks, losses and the optimiser are written once, for the trait [`Operators`]. A backend is chosen when a network
+//! is created, and only the backend knows layout and precision of an [`Array`] or a [`Flat`]: on the CPU channels come first
+//! and values have 32 bits; other backends may differ.
 //!
-//! A new operator is a method of [`Operators`], with its body in `cpu/` and in `cuda.rs` (whose kernels are in the crate
-//! bc-cuda). A new backend is an implementation of the whole trait, and a name in [`Backend::open`] (`open.rs`).
+//! To add an operator, add a method to [`Operators`] and implement it in `cpu/` and in `cuda.rs` (whose kernels are in the
+//! crate bc-cuda). To add a backend, implement the whole trait and add a name to [`Backend::open`] (`open.rs`).
 
 pub mod cpu;
 #[cfg(feature = "device")]
@@ -33,10 +33,10 @@ use crate::peers::Peers;
 use geometry::Geometry;
 pub use open::names_gpu;
 
-/// Channels, batch, height, width.
+/// A shape: channels, batch, height, width.
 pub type Shape = [usize; 4];
 
-/// Values of a backend, by their logical shape: (channels, batch, height, width), or a matrix (channels, batch, 1, 1).
+/// An array of a backend with its logical shape: (channels, batch, height, width), or (channels, batch, 1, 1) for a matrix.
 /// A clone shares its memory; an operator that overwrites an array copies it first if it is shared.
 #[derive(Clone)]
 pub struct Array {
@@ -44,26 +44,27 @@ pub struct Array {
     data: Arc<dyn Any + Send + Sync>,
 }
 
-/// The error of an array that another backend made.
+/// The error message for an array of another backend.
 const FOREIGN: &str = "an array of another backend";
 
 impl Array {
-    /// A backend's values.
+    /// Wraps a backend's values.
     pub fn new(shape: Shape, data: impl Any + Send + Sync) -> Self {
         Self { shape, data: Arc::new(data) }
     }
 
-    /// Channels, batch, height, width.
+    /// Returns the shape: channels, batch, height, width.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The same values in another shape of as many channels: batch and positions are in the same order in every layout.
+    /// Returns the same values in another shape of as many channels: batch and positions are in the same order in
+    /// every layout.
     ///
     /// # Errors
     /// Another number of channels or of values.
@@ -74,7 +75,7 @@ impl Array {
         Ok(Self { shape, ..self })
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// An array of another backend.
@@ -82,7 +83,7 @@ impl Array {
         self.data.downcast_ref().context(FOREIGN)
     }
 
-    /// The backend's own representation, by value.
+    /// Returns the backend's own representation, by value.
     ///
     /// # Errors
     /// An array of another backend.
@@ -91,7 +92,7 @@ impl Array {
         Ok(Arc::unwrap_or_clone(data))
     }
 
-    /// The backend's own representation, mutable.
+    /// Returns the backend's own representation, mutable.
     ///
     /// # Errors
     /// An array of another backend.
@@ -103,16 +104,16 @@ impl Array {
     }
 }
 
-/// What a backward pass needs besides arrays, in a backend's own representation.
+/// What the backward pass of an operator needs besides arrays, in a backend's own representation.
 pub struct Saved(Box<dyn Any + Send>);
 
 impl Saved {
-    /// From a backend's own representation.
+    /// Wraps a backend's own representation.
     pub fn new(data: impl Any + Send) -> Self {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// What another operator saved.
@@ -121,16 +122,16 @@ impl Saved {
     }
 }
 
-/// Inputs of a batch under way to the backend: a backend's own.
+/// Inputs of a batch that are being copied to the backend, in the backend's own representation.
 pub struct Upload(Box<dyn Any + Send>);
 
 impl Upload {
-    /// From a backend's own representation.
+    /// Wraps a backend's own representation.
     pub fn new(data: impl Any + Send) -> Self {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation, by value.
+    /// Returns the backend's own representation, by value.
     ///
     /// # Errors
     /// An upload to another backend.
@@ -140,16 +141,16 @@ impl Upload {
     }
 }
 
-/// One run of 32-bit values: all parameters of a network, all its gradients, all moments.
+/// Flat memory: one contiguous block of 32-bit values, such as all parameters of a network or all their gradients.
 pub struct Flat(Box<dyn Any + Send + Sync>);
 
 impl Flat {
-    /// A backend's memory.
+    /// Wraps a backend's memory.
     pub fn new(data: impl Any + Send + Sync) -> Self {
         Self(Box::new(data))
     }
 
-    /// The backend's own representation.
+    /// Returns the backend's own representation.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -157,7 +158,7 @@ impl Flat {
         self.0.downcast_ref().context("memory of another backend")
     }
 
-    /// The backend's own representation, mutable.
+    /// Returns the backend's own representation, mutable.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -169,7 +170,7 @@ impl Flat {
 /// The activation after a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     Identity,
     /// ReLU.
     Relu,
@@ -180,17 +181,17 @@ pub enum Activation {
 pub struct Conv {
     /// The weights.
     pub weight: Parameter,
-    /// How the window moves.
+    /// Stride and padding of the window.
     pub geometry: Geometry,
 }
 
-/// A normalisation: of the first `instance` channels over each sample, of the others over the batch (IBN, Pan et al.
+/// A normalisation of the first `instance` channels over each sample, and of the others over the batch (IBN, Pan et al.
 /// 2018).
 #[derive(Debug, Clone)]
 pub struct Norm {
-    /// Channels of the instance norm.
+    /// Number of channels of the instance norm.
     pub instance: usize,
-    /// Its scale and shift, if it has channels.
+    /// Scale and shift of the instance norm, if it has channels.
     pub instance_affine: Option<[Parameter; 2]>,
     /// Scale and shift of the batch norm.
     pub batch_affine: [Parameter; 2],
@@ -203,7 +204,7 @@ pub struct Norm {
 /// A network's weights, as operators read them.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
-    /// Where they are.
+    /// The backend that holds them.
     pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
@@ -217,11 +218,11 @@ pub struct TrainPass<'a> {
     pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
-    /// Running statistics, updated with a share of the batch's.
+    /// Running statistics, which the pass updates with those of the batch.
     pub running: &'a mut Parameters,
     /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
-    /// Whether parts of the network keep their input alone, and the backward pass runs them again.
+    /// Whether parts of the network save only their input, and the backward pass runs their forward pass again.
     pub recompute: bool,
 }
 
@@ -231,15 +232,17 @@ pub struct BackwardPass<'a> {
     pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
-    /// Where gradients of parameters are written or added.
+    /// The gradients of the parameters, to which the pass adds.
     pub gradients: &'a mut Gradients,
     /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
-    /// Running statistics that nobody reads, for parts that run again: the first forward pass has moved the network's.
+    /// Running statistics that nobody reads, for parts whose forward pass runs again: the first forward pass has already
+    /// updated those of the network.
     pub discarded: Option<&'a mut Parameters>,
 }
 
-/// What follows a normalisation: the activation; then, with a shortcut of the output's shape, `relu(that + shortcut)`.
+/// The operations after a normalisation: the activation, and then, if there is a shortcut of the output's shape, the sum with
+/// it and a ReLU.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a> {
     /// The activation after the normalisation.
@@ -264,28 +267,27 @@ pub struct AdamUpdate {
     pub number: u64,
     /// The learning rate.
     pub rate: f64,
-    /// What gradients are multiplied by.
+    /// The factors of the gradients.
     pub clipping: Clipping,
 }
 
-/// The range of one parameter in flat memory, whether weight decay applies to it, and whether it has a gradient: without one
-/// it stays as it is.
+/// One parameter in a step of Adam.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdamRange {
-    /// Its range in flat memory.
+    /// The range of its values in flat memory.
     pub range: Range<usize>,
     /// Whether weight decay applies to it.
     pub decayed: bool,
-    /// Whether there is a gradient.
+    /// Whether it has a gradient; without one its values do not change.
     pub written: bool,
 }
 
-/// The factors of the gradients before a step: `mean`, and the one that brings their norm (times `mean`) to at most `most`.
+/// How gradients are scaled before a step: first by `gradient_scale`, and then so that their norm is at most `max_norm`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clipping {
-    /// One over the number of batches.
+    /// One over the number of batches whose gradients were added.
     pub gradient_scale: f64,
-    /// The largest norm; 0: no limit.
+    /// Maximum norm; 0 for no limit.
     pub max_norm: f64,
 }
 
@@ -295,58 +297,57 @@ pub struct AdamState<'a> {
     pub weights: &'a mut Flat,
     /// First and second moments.
     pub moments: &'a mut [Flat; 2],
-    /// Their gradients.
+    /// Gradients.
     pub gradients: &'a Flat,
 }
 
-/// The operators. Shapes are logical; every array and flat memory is of this backend. Calls may return before the work
-/// is done: only those that return plain numbers wait for it.
+/// The operators of a backend. Shapes are logical; every array and flat memory must be of this backend. Calls may return before
+/// the work is done: only those that return plain numbers wait for it.
 ///
-/// Errors are shapes that do not fit, insufficient memory, and failures of a device.
+/// All methods return an error for shapes that do not fit, insufficient memory, or a failure of the device.
 #[allow(clippy::missing_errors_doc)]
 pub trait Operators: Send + Sync {
-    /// A description of the backend and its device, for messages.
+    /// Returns a description of the backend and its device, for messages.
     fn describe(&self) -> String;
-    /// Bytes of memory that may be taken now, where the system or the device says so.
+    /// Returns the bytes of memory that can be allocated now, if the system or the device reports them.
     fn free_memory(&self) -> Result<Option<usize>>;
 
     // --- memory -----------------------------------------------------------------------------------------------------
 
-    /// Sends images of one channel (batch, height, width), row after row, sample after sample. Returns once they are
-    /// copied: they travel while what was queued before is computed.
+    /// Sends images of one channel, (batch, height, width) in row-major order, to the device. Returns once `values` may be
+    /// reused; the transfer overlaps with the work that was queued before.
     fn send(&self, values: &[f32], size: [usize; 3]) -> Result<Upload>;
-    /// What was sent, cut into `parts` of as many samples each: (1, batch / parts, height, width).
+    /// Returns the images that were sent, cut into `parts` arrays of equally many samples: (1, batch / parts, height, width).
     fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>>;
-    /// A matrix (channels, batch) from one row for each sample.
+    /// Returns a matrix (channels, batch) from one row for each sample.
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array>;
-    /// The rows of a matrix: for each sample its channels.
+    /// Returns the rows of a matrix: for each sample its channels.
     fn rows(&self, x: &Array) -> Result<Vec<f32>>;
     /// Concatenates matrices with the same number of channels along the batch.
     fn join(&self, parts: &[&Array]) -> Result<Array>;
-    /// `count` samples of a matrix from `first` on.
+    /// Returns `count` samples of a matrix from `first` on.
     fn part(&self, x: &Array, first: usize, count: usize) -> Result<Array>;
-    /// Flat memory with these values.
+    /// Creates flat memory with these values.
     fn flat(&self, values: Vec<f32>) -> Result<Flat>;
-    /// Values of flat memory.
+    /// Reads a range of flat memory.
     fn read(&self, flat: &Flat, range: Range<usize>) -> Result<Vec<f32>>;
-    /// Writes values to flat memory from a place on, or adds them.
+    /// Writes values to flat memory from offset `from` on, or adds them with `add`.
     fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()>;
     /// Discards the values of gradients: the next write overwrites instead of adding, or the values are
     /// set to zero.
     fn discard_gradients(&self, gradients: &mut Flat) -> Result<()>;
-    /// The values of flat memory as a slice, if the processor can read them in place.
+    /// Returns the values of flat memory as a slice, if the CPU can read them in place.
     fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
-    /// Updates what the backend derives from the weights (copies of another precision or layout).
+    /// Updates the copies of the weights in another precision or layout, if the backend has any.
     fn refresh(&self, weights: &mut Parameters) -> Result<()>;
-    /// Replaces flat memory by its sum over all processes if their devices are connected, without the host; whether it
-    /// did.
+    /// Replaces flat memory by its sum over all processes, if their devices are connected; returns whether it did.
     fn sum_over_devices(&self, flat: &mut Flat) -> Result<bool>;
 
     // --- layers -----------------------------------------------------------------------------------------------------
 
-    /// A convolution, without its bias.
+    /// Computes a convolution, without its bias.
     fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array>;
-    /// The gradient of its input of shape `x`, added to `add_to` where that is given.
+    /// Computes the gradient of the input of a convolution, which has shape `x`; adds it to `add_to` if that is given.
     fn conv_input_gradient(
         &self,
         dy: &Array,
@@ -355,7 +356,7 @@ pub trait Operators: Send + Sync {
         x: Shape,
         add_to: Option<Array>,
     ) -> Result<Array>;
-    /// The gradient of its weights.
+    /// Adds the gradient of the weights of a convolution to those of the pass.
     fn conv_weight_gradient(
         &self,
         x: &Array,
@@ -363,7 +364,7 @@ pub trait Operators: Send + Sync {
         conv: &Conv,
         pass: &mut BackwardPass<'_>,
     ) -> Result<()>;
-    /// A convolution and the normalisation after it, by running statistics.
+    /// Computes a convolution and the normalisation after it, by running statistics.
     fn conv_norm(
         &self,
         x: &Array,
@@ -372,9 +373,9 @@ pub trait Operators: Send + Sync {
         norm: &Norm,
         epilogue: Epilogue<'_>,
     ) -> Result<Array>;
-    /// A normalisation by running statistics (of the instance norm's channels: by the sample's own).
+    /// Computes a normalisation by running statistics (for the channels of the instance norm, by those of each sample).
     fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, epilogue: Epilogue<'_>) -> Result<Array>;
-    /// A normalisation by the batch's statistics, which also updates the running ones.
+    /// Computes a normalisation by the statistics of the batch, and updates the running ones.
     fn norm_train(
         &self,
         x: &Array,
@@ -382,8 +383,8 @@ pub trait Operators: Send + Sync {
         norm: &Norm,
         epilogue: Epilogue<'_>,
     ) -> Result<(Array, Saved)>;
-    /// Its backward pass, which overwrites dy; `y` is the output if there was a shortcut. Returns the gradients of
-    /// x and of the shortcut.
+    /// Computes the backward pass of [`Operators::norm_train`], and overwrites dy; `y` is the output if there was a shortcut.
+    /// Returns the gradients of x and of the shortcut.
     fn norm_backward(
         &self,
         saved: &Saved,
@@ -393,13 +394,13 @@ pub trait Operators: Send + Sync {
         norm: &Norm,
         pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)>;
-    /// Max pooling 3x3, stride 2, padding 1.
+    /// Computes max pooling with 3x3 windows, stride 2 and padding 1.
     fn max_pool(&self, x: &Array) -> Result<(Array, Saved)>;
-    /// Its backward pass.
+    /// Computes the backward pass of [`Operators::max_pool`].
     fn max_pool_backward(&self, dy: &Array, saved: &Saved) -> Result<Array>;
-    /// GeM over height and width: (C, B, H, W) to (C, B), by an exponent.
+    /// Computes GeM pooling over height and width of x (C, B, H, W), with the exponent `p`: (C, B).
     fn gem(&self, x: &Array, parameters: &Parameters, p: Parameter) -> Result<Array>;
-    /// Its backward pass, from x, the result y and its gradient.
+    /// Computes the backward pass of [`Operators::gem`], from x, the result y and its gradient.
     fn gem_backward(
         &self,
         x: &Array,
@@ -408,21 +409,21 @@ pub trait Operators: Send + Sync {
         p: Parameter,
         pass: &mut BackwardPass<'_>,
     ) -> Result<Array>;
-    /// (C, B, groups * H, W) to (2 C, B, H, W): maxima over the groups, followed by means.
+    /// Computes maxima and means of x (C, B, groups * H, W) over the groups: (2 C, B, H, W), the maxima first.
     fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)>;
-    /// Its backward pass.
+    /// Computes the backward pass of [`Operators::max_mean`].
     fn max_mean_backward(&self, dy: &Array, saved: &Saved) -> Result<Array>;
-    /// Means of `stride` columns.
+    /// Computes the means of `stride` neighbouring columns.
     fn time_mean(&self, x: &Array, stride: usize) -> Result<Array>;
-    /// Its backward pass, for an input of shape `x`.
+    /// Computes the backward pass of [`Operators::time_mean`], for an input of shape `x`.
     fn time_mean_backward(&self, dy: &Array, x: Shape, stride: usize) -> Result<Array>;
-    /// The sum of two arrays of one shape.
+    /// Computes the sum of two arrays of one shape.
     fn add(&self, a: Array, b: &Array) -> Result<Array>;
 
-    // --- losses: a number as an array of one value, and `weight` times its gradient ----------------------------------
+    // --- losses: each returns its value as an array of one value, and `weight` times its gradient ---------------------
 
-    /// [`crate::loss::cross_entropy_smoothed`] of the first samples of logits (classes, batch), as many as labels; the
-    /// gradient of the others is zero.
+    /// Computes [`crate::loss::cross_entropy_smoothed`] of the first samples of logits (classes, batch), as many as there are
+    /// labels; the gradient of the others is zero.
     fn cross_entropy(
         &self,
         logits: &Array,
@@ -430,7 +431,7 @@ pub trait Operators: Send + Sync {
         smoothing: f64,
         weight: f64,
     ) -> Result<(Array, Array)>;
-    /// [`crate::loss::triplet_margin`] of samples of x (dimensions, batch).
+    /// Computes [`crate::loss::triplet_margin`] of samples of x (dimensions, batch).
     fn triplet_margin(
         &self,
         x: &Array,
@@ -438,34 +439,34 @@ pub trait Operators: Send + Sync {
         margin: f64,
         weight: f64,
     ) -> Result<(Array, Array)>;
-    /// Squared Euclidean distances between all samples of x (dimensions, batch): batch x batch.
+    /// Computes the squared Euclidean distances between all samples of x (dimensions, batch): batch x batch.
     fn squared_distances(&self, x: &Array) -> Result<Vec<f32>>;
 
     // --- optimiser --------------------------------------------------------------------------------------------------
 
-    /// The Euclidean norm of some ranges of flat memory.
+    /// Computes the Euclidean norm of some ranges of flat memory.
     fn euclidean_norm(&self, flat: &Flat, ranges: &[Range<usize>]) -> Result<f64>;
-    /// One step of Adam with clipped gradients; returns their norm times [`Clipping::gradient_scale`] before clipping. Nothing
-    /// changes if that is not finite.
+    /// Makes one step of Adam with clipped gradients, and returns their norm times [`Clipping::gradient_scale`] before
+    /// clipping. Nothing changes if that is not finite.
     fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64>;
-    /// `average * decay + values * (1 - decay)`, written to `average`.
+    /// Replaces `average` by `average * decay + values * (1 - decay)`.
     fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()>;
 }
 
 /// How a GPU stores and multiplies numbers. Weights, statistics, losses and moments have 32 bits in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// 32 bits throughout.
+    /// 32-bit values and multiplications.
     #[default]
     F32,
-    /// Stored in 32 bits, multiplied in 19.
+    /// 32-bit values, which are multiplied with 19 bits.
     Tf32,
-    /// Activations in bf16.
+    /// Activations have 16 bits (bf16).
     Bf16,
 }
 
 impl Precision {
-    /// Its name in settings.
+    /// Returns the name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -474,10 +475,10 @@ impl Precision {
         }
     }
 
-    /// By its name.
+    /// Parses the name of a precision.
     ///
     /// # Errors
-    /// Another name.
+    /// An unknown name.
     pub fn named(name: &str) -> Result<Self> {
         let all = [Self::F32, Self::Tf32, Self::Bf16];
         let found = all.into_iter().find(|precision| precision.name() == name);

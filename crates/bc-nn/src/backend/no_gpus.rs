@@ -1,4 +1,4 @@
-//! In the place of `gpus.rs` where a build has no CUDA: there is no GPU, and errors say so.
+//! Replaces `gpus.rs` in a build without CUDA: there is no GPU, and all functions return an error that says so.
 
 use anyhow::{Result, bail};
 
@@ -7,11 +7,11 @@ use super::{Backend, Precision};
 const WITHOUT: &str = "this program was built without CUDA; build it with `just build-cuda` (needs no GPU and no CUDA to \
      build), or use device = \"cpu\"";
 
-/// There is none.
+/// A GPU, which does not exist in this build.
 pub enum Gpu {}
 
 impl Gpu {
-    /// None.
+    /// Refuses to open a GPU.
     ///
     /// # Errors
     /// Always.
@@ -19,7 +19,7 @@ impl Gpu {
         bail!("device = \"{name}\": {WITHOUT}")
     }
 
-    /// Of none.
+    /// Cannot be called, because there is no GPU.
     ///
     /// # Errors
     /// Never.
@@ -27,12 +27,12 @@ impl Gpu {
         match *self {}
     }
 
-    /// Of none.
+    /// Cannot be called, because there is no GPU.
     pub fn alone(self) -> Backend {
         match self {}
     }
 
-    /// Of none.
+    /// Cannot be called, because there is no GPU.
     ///
     /// # Errors
     /// Never.
@@ -41,7 +41,7 @@ impl Gpu {
     }
 }
 
-/// None.
+/// Refuses to count GPUs.
 ///
 /// # Errors
 /// Always.
@@ -49,7 +49,7 @@ pub fn count() -> Result<usize> {
     bail!(WITHOUT)
 }
 
-/// They cannot.
+/// Reports that GPUs cannot be connected.
 ///
 /// # Errors
 /// Always.
@@ -57,7 +57,7 @@ pub fn require_connection() -> Result<()> {
     bail!(WITHOUT)
 }
 
-/// Nothing to connect.
+/// Refuses to create an id, because there are no GPUs to connect.
 ///
 /// # Errors
 /// Always.

@@ -1,4 +1,4 @@
-//! How a backend is chosen: by its name.
+//! Chooses a backend by its name.
 
 use std::sync::Arc;
 
@@ -9,32 +9,32 @@ use super::cuda;
 use super::gpus::Gpu;
 use super::{Backend, Operators, Precision, cpu};
 
-/// Whether a device of this name is a GPU, and not the processor.
+/// Returns whether the name of a device is that of a GPU.
 pub fn names_gpu(device: &str) -> bool {
     !matches!(device, "cpu" | "auto")
 }
 
-/// Whether what failed is a device that has no memory for what was asked of it.
+/// Returns whether an error says that a device has not enough memory for a request.
 #[cfg(feature = "device")]
-fn says_out_of_memory(cause: &(dyn std::error::Error + 'static)) -> bool {
+fn is_out_of_memory_error(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref::<bc_cuda::Error>(), Some(bc_cuda::Error::OutOfMemory { .. }))
 }
 
 #[cfg(not(feature = "device"))]
-fn says_out_of_memory(_cause: &(dyn std::error::Error + 'static)) -> bool {
+fn is_out_of_memory_error(_cause: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
 impl Backend {
-    /// The processor.
+    /// Returns the CPU backend.
     pub fn cpu() -> Self {
         Self(Arc::new(cpu::Cpu))
     }
 
-    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...; "cuda" is the first of these.
+    /// Opens a backend by its name: "cpu", "auto" (the CPU) or "cuda:0", "cuda:1", ...; "cuda" is the first of these.
     ///
     /// # Errors
-    /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
+    /// A build without CUDA; no driver or library, no such GPU, or one that is too old. The error names the remedy.
     pub fn open(device: &str, precision: Precision) -> Result<Self> {
         if names_gpu(device) {
             return Ok(Gpu::open(device, precision)?.alone());
@@ -47,22 +47,22 @@ impl Backend {
         Ok(Self::cpu())
     }
 
-    /// Whether an error is of a device that has no memory for what was asked of it.
+    /// Returns whether an error, or one of its causes, says that a device has not enough memory for a request.
     pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
-        error.chain().any(says_out_of_memory)
+        error.chain().any(is_out_of_memory_error)
     }
 
-    /// Whether this is the CPU backend, whose memory can be read without a copy.
+    /// Returns whether this is the CPU backend, whose memory can be read without a copy.
     pub fn is_cpu(&self) -> bool {
         self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
     }
 
-    /// Operators of one's own: tests wrap one backend in another.
+    /// Wraps an implementation of the operators; tests wrap one backend in another.
     pub fn of(operators: impl Operators + 'static) -> Self {
         Self(Arc::new(operators))
     }
 
-    /// A device of bc-cuda, real or emulated; with what reaches the devices of other processes, if anything does.
+    /// Wraps a device of bc-cuda, real or emulated; `link` connects it with the devices of other processes.
     #[cfg(feature = "device")]
     pub fn on_device(gpu: bc_cuda::Gpu, link: Option<Box<dyn bc_cuda::Peers + Send + Sync>>) -> Self {
         Self(Arc::new(cuda::Cuda::new(gpu, link)))

@@ -1,8 +1,8 @@
-//! Losses and their gradients in closed form: ByteCover's two (Du et al. 2021, section 3.3), equal to PyTorch's, and
-//! losses over all pairs of a batch or over directions of works.
+//! Losses and their gradients in closed form: the two of ByteCover (Du et al. 2021, section 3.3), with PyTorch's values, and
+//! losses over all pairs of a batch or on the cosines of embeddings with the classifier's weights.
 //!
-//! In: rows of one sample each. Out: a number, and its derivative with respect to every value of the rows. These are the reference
-//! for every backend, which may compute the first two where its rows are stored
+//! **In**: rows of one sample each. **Out**: a number, and its derivative with respect to every value of the rows. These
+//! functions are the reference for every backend, which may compute the first two on its device
 //! ([`Operators::cross_entropy`](crate::backend::Operators::cross_entropy)).
 
 mod pairs;
@@ -13,51 +13,51 @@ pub use pairs::{alignment_uniformity, supervised_contrastive};
 pub use softmax::{Cosine, cosine_cross_entropy, cross_entropy_smoothed};
 pub use triplet::{Triplets, squared_distances, triplet_margin};
 
-/// One row for each sample.
+/// A matrix with one row for each sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// Row after row.
+    /// All values, row after row.
     pub values: &'a [f32],
-    /// Values of a row.
+    /// Number of values of a row.
     pub dim: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// Rows of `dim` values.
+    /// Views `values` as rows of `dim` values.
     ///
     /// # Panics
-    /// Values that are not a whole number of rows.
+    /// `values` is not a whole number of rows.
     pub fn new(values: &'a [f32], dim: usize) -> Self {
         assert!(dim > 0 && values.len().is_multiple_of(dim), "{} values in rows of {dim}", values.len());
         Self { values, dim }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         self.values.len() / self.dim
     }
 
-    /// One of them.
+    /// Returns one row.
     pub fn row(&self, number: usize) -> &'a [f32] {
         &self.values[number * self.dim..][..self.dim]
     }
 
-    /// One after the other.
+    /// Iterates over the rows.
     pub fn iter(&self) -> std::slice::ChunksExact<'a, f32> {
         self.values.chunks_exact(self.dim)
     }
 }
 
-/// A loss of rows.
+/// The value of a loss, and its gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loss {
-    /// The number.
+    /// The value.
     pub value: f32,
     /// Its derivative with respect to each value of the rows.
     pub gradient: Vec<f32>,
 }
 
-/// The scalar product.
+/// Computes the scalar product.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
@@ -81,7 +81,8 @@ impl Directions {
         Rows::new(&self.values, self.dim)
     }
 
-    /// The derivative with respect to the rows, from that with respect to their directions z: `(dz - z (z dz)) / norm`.
+    /// Computes the derivative with respect to the rows, from that with respect to their directions z: `(dz - z (z
+    /// dz)) / norm`.
     fn backward(&self, mut dz: Vec<f32>) -> Vec<f32> {
         for ((dz, z), norm) in dz.chunks_exact_mut(self.dim).zip(self.rows().iter()).zip(&self.norms) {
             let along = dot(z, dz) as f32;

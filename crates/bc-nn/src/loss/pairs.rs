@@ -5,10 +5,10 @@ use anyhow::{Result, ensure};
 use super::{Directions, Loss, Rows, dot};
 use crate::backend::cpu::{View, matmul};
 
-/// Versions of one work in a batch.
+/// Which rows of a batch are versions of one work.
 struct Pairs<'a> {
     labels: &'a [u32],
-    /// Positives of each row.
+    /// Number of positives of each row.
     positives: Vec<usize>,
 }
 
@@ -19,13 +19,13 @@ impl<'a> Pairs<'a> {
         Ok(Self { labels, positives: (0..rows).map(others).collect() })
     }
 
-    /// Whether two rows are versions of one work, and two rows.
+    /// Returns whether `a` and `b` are two different rows, and versions of one work.
     fn positive(&self, a: usize, b: usize) -> bool {
         a != b && self.labels[a] == self.labels[b]
     }
 }
 
-/// The supervised contrastive loss (Khosla et al. 2020, equation 2) of rows by their cosines: for each row with a
+/// Computes the supervised contrastive loss (Khosla et al. 2020, equation 2) of rows by their cosines: for each row with a
 /// positive, the mean over its positives of
 /// `-ln(exp(s_p / temperature) / sum over all others of exp(s / temperature))`; the mean over these rows.
 ///
@@ -65,7 +65,7 @@ pub fn supervised_contrastive(x: Rows<'_>, labels: &[u32], temperature: f64) -> 
     Ok(Loss { value: value as f32, gradient: z.backward(dz) })
 }
 
-/// The rows without their mean.
+/// Returns the rows minus their mean row.
 fn centred(x: Rows<'_>) -> Vec<f32> {
     let mut mean = vec![0f64; x.dim];
     for row in x.iter() {
@@ -77,9 +77,9 @@ fn centred(x: Rows<'_>) -> Vec<f32> {
     x.iter().flat_map(less).collect()
 }
 
-/// Alignment and uniformity of rows, as CLEWS has them (Serrà et al. 2025, section 3.3):
-/// `mean(d+) + ln(mean(exp(-5 d-)))`, where d is the squared Euclidean distance divided by
-/// the number of dimensions, over all pairs of versions of one work (d+) and of two (d-).
+/// Computes the alignment and uniformity loss of CLEWS (Serrà et al. 2025, section 3.3): `mean(d+) + ln(mean(exp(-5 d-)))`,
+/// where d is the squared Euclidean distance divided by the number of dimensions, over all pairs of versions of one work (d+)
+/// and of two works (d-).
 ///
 /// # Errors
 /// Another number of labels than rows; no positive or no negative pair.

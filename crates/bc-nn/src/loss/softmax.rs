@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{Directions, Loss, Rows};
 use crate::backend::cpu::{View, matmul};
 
-/// Mean cross entropy of logits (one row of classes for each label) with label smoothing: a share `smoothing` of
+/// Computes the mean cross entropy of logits (one row of classes for each label) with label smoothing: a share `smoothing` of
 /// the target is spread evenly over all classes.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn cross_entropy_smoothed(logits: Rows<'_>, labels: &[u32], smoothing: f64) 
     Ok(Loss { value: (losses.iter().sum::<f64>() * share) as f32, gradient })
 }
 
-/// The loss of one row; `gradient` becomes `share` times its derivative: the softmax minus the target.
+/// Computes the loss of one row; `gradient` becomes `share` times its derivative: the softmax minus the target.
 fn row(gradient: &mut [f32], logits: &[f32], label: usize, smoothing: f64, share: f64) -> f64 {
     // Not `f32::max`, which hides NaN.
     let most =
@@ -48,21 +48,21 @@ fn row(gradient: &mut [f32], logits: &[f32], label: usize, smoothing: f64, share
     log_sum - (1.0 - smoothing) * f64::from(logits[label] - most) - evenly * shifted
 }
 
-/// A loss of rows and of the classifier's weights.
+/// A loss that depends on the rows and on the classifier's weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cosine {
-    /// Of the rows.
+    /// The loss, with its gradient with respect to the rows.
     pub loss: Loss,
-    /// Its derivative with respect to each weight.
+    /// Its gradient with respect to the weights.
     pub weights: Vec<f32>,
 }
 
-/// [`cross_entropy_smoothed`] of cosines times `scale`: of the rows x with the rows of the classifier's weights (one
-/// for each class). This is the normalised softmax loss (Wang et al. 2017, "NormFace", section 3.3; its margin-free
-/// form).
+/// Computes [`cross_entropy_smoothed`] on logits that are `scale` times the cosines of the rows x with the rows of the
+/// classifier's weights (one for each class). This is the normalised softmax loss without a margin (Wang et al. 2017,
+/// "NormFace", section 3.3).
 ///
 /// # Errors
-/// As of [`cross_entropy_smoothed`]; rows of different lengths.
+/// The errors of [`cross_entropy_smoothed`]; rows of different lengths.
 pub fn cosine_cross_entropy(
     x: Rows<'_>,
     weights: Rows<'_>,

@@ -1,4 +1,4 @@
-//! The triplet loss, and distances to choose triplets by.
+//! The triplet loss, and the distances by which triplets are chosen.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -19,7 +19,7 @@ pub struct Triplets<'a> {
     pub negatives: &'a [u32],
 }
 
-/// Mean of `max(0, |a - p| - |a - n| + margin)` over triplets of rows, Euclidean (PyTorch's TripletMarginLoss).
+/// Computes the mean of `max(0, |a - p| - |a - n| + margin)` over triplets of rows, Euclidean (PyTorch's TripletMarginLoss).
 ///
 /// # Errors
 /// Lists of different lengths; no triplet; rows out of range.
@@ -58,13 +58,13 @@ pub fn triplet_margin(x: Rows<'_>, triplets: Triplets<'_>, margin: f64) -> Resul
     Ok(Loss { value: (value / anchors.len() as f64) as f32, gradient })
 }
 
-/// As PyTorch's pairwise distance.
+/// Computes a distance like PyTorch's `pairwise_distance`.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let square = |(a, b): (&f32, &f32)| f64::from(a - b + PAIRWISE_EPSILON).powi(2);
     a.iter().zip(b).map(square).sum::<f64>().sqrt()
 }
 
-/// Squared Euclidean distances between all rows: as many rows of as many values.
+/// Computes the squared Euclidean distances between all rows: a square matrix, row-major.
 pub fn squared_distances(x: Rows<'_>) -> Vec<f32> {
     let n = x.count();
     let mut squared = vec![0.0; n * n];

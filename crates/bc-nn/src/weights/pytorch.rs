@@ -1,4 +1,4 @@
-//! State dicts as `torch.save` writes them: a ZIP archive of a pickle and of one file per storage.
+//! Reads state dicts as `torch.save` writes them: a ZIP archive of a pickle and of one file per storage.
 //!
 //! candle reads them. It allocates what a pickle declares before it checks whether the bytes exist, so that a damaged file
 //! of 2 kB can request gigabytes; the lengths are checked here first.
@@ -13,7 +13,7 @@ use candle_core::Tensor;
 use candle_core::pickle::PthTensors;
 use zip::ZipArchive;
 
-/// The flat state dict of a `.pt` file, or the one under a usual key.
+/// Reads the flat state dict of a `.pt` file, or the one under a usual key.
 pub(super) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     let unreadable =
         || format!("{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)", path.display());
@@ -50,7 +50,7 @@ fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
     Ok(ZipArchive::new(BufReader::new(File::open(path)?))?)
 }
 
-/// Refuses pickles whose strings and numbers are longer than what is left of the file.
+/// Refuses pickles with strings or numbers that are longer than the rest of the file.
 fn expect_strings(path: &Path) -> Result<()> {
     let mut archive = archive(path)?;
     for number in 0..archive.len() {
@@ -62,8 +62,8 @@ fn expect_strings(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Walks through the instructions of a pickle (PEP 307, PEP 3154) up to its end, or to one that candle does not know
-/// and refuses.
+/// Reads the instructions of a pickle (PEP 307, PEP 3154) up to its end, or to an instruction that candle does not know and
+/// refuses.
 fn expect_arguments(pickle: &mut impl BufRead) -> Result<()> {
     loop {
         let mut instruction = [0];

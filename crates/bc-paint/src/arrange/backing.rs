@@ -1,4 +1,4 @@
-//! Arranges accompaniments: the source's own notes, some of them, or new figures over its chords; and sustained chords.
+//! Arranges accompaniments: the source's own notes, some of its notes, or new figures over its chords; and sustained chords.
 
 use crate::harmony::Chord;
 use crate::performance::{InstrumentPart, Role};
@@ -7,7 +7,7 @@ use crate::random_stream::RandomStream;
 use super::plan::Backing;
 use super::scene::{Played, Scene, Window};
 
-/// Windows with the version's own colour: substitutes, sevenths.
+/// Replaces chords as the plan says: a random share by substitutes, and the others by seventh chords if the plan has sevenths.
 pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     let mut random = scene.random("colour");
     let mut colour = |chord: Chord| {
@@ -22,7 +22,7 @@ pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     windows.into_iter().map(|window| Window { chord: window.chord.map(&mut colour), ..window }).collect()
 }
 
-/// The backing, second voices of the source, and sustained chords.
+/// Arranges the backing, the second voices of the source, and the sustained chords, as far as the plan has them.
 pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let mut parts = Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart
     parts
 }
 
-/// The `size` chord tones nearest to a pitch, low to high.
+/// Returns the `size` chord tones nearest to the pitch `centre`, low to high.
 fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
     let mut pitches: Vec<i32> =
         (centre - 14..=centre + 14).filter(|pitch| chord.holds(pitch.rem_euclid(12) as u8)).collect();
@@ -84,20 +84,20 @@ fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
     pitches
 }
 
-/// How a chord is played out.
+/// An accompaniment figure: how the tones of a chord are distributed over its harmonic window.
 #[derive(Debug, Clone, Copy)]
 enum Figure {
-    /// The whole chord at these beats of a window, and for how long.
+    /// The whole chord at each of these beats of the window, for this many beats.
     Blocks(&'static [f32], f32),
-    /// The whole chord, with a period and an offset in beats, for a length.
+    /// The whole chord repeatedly: period, offset and length in beats.
     Pulse(f32, f32, f32),
-    /// Low tone, then the others.
+    /// The lowest tone and the other tones in turn.
     Oompah,
-    /// Tone after tone, with a period in beats; whether they ring on.
+    /// One tone after the other: period in beats, and whether tones ring until the end of the window.
     Arpeggio(f32, bool),
-    /// Low, high, middle, high.
+    /// Alberti bass: low, high, middle, high.
     Alberti,
-    /// Once, sustained.
+    /// The whole chord once, sustained.
     Hold,
 }
 
@@ -153,7 +153,7 @@ fn figures(scene: &Scene<'_>, windows: &[Window], random: &mut RandomStream) -> 
     notes
 }
 
-/// One chord by one figure, from beat 0 on.
+/// Adds the notes of one chord in one figure to `notes`, beginning at beat 0.
 fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut Vec<Played>) {
     let Some((&low, upper)) = pitches.split_first() else { return };
     let mut put = |start: f32, duration: f32, pitch: i32, loudness: f32| {

@@ -1,4 +1,4 @@
-//! Chooses which beats of the source are played, in which order.
+//! Chooses which beats of the source are played, and in which order.
 
 use crate::random_stream::RandomStream;
 use crate::version_seed::VariationRange;
@@ -11,19 +11,19 @@ use super::plan::{Backing, Plan};
 pub struct Span {
     /// First beat of the source.
     pub from: f32,
-    /// The beat after the last.
+    /// The beat of the source after the last one.
     pub to: f32,
-    /// The played beat on which it begins.
+    /// The beat of the version on which the span begins.
     pub at: f32,
-    /// Whether the tune is played in it.
+    /// Whether the melody is played in this span.
     pub melody: bool,
 }
 
-/// Bars of a section.
+/// Number of bars of a section.
 const SECTION_BARS: f32 = 8.0;
 
-/// The spans of a version of `beats` played beats. `shared` is the random stream of all versions of the
-/// work in an epoch, which therefore begin near a common point; `range` says how near. `own` is that of this version.
+/// Chooses the spans of a version of `beats` beats. `shared` is a random stream that all versions of the work in an epoch have in
+/// common, so that they begin near a common point (`range` says how near); `own` is the random stream of this version.
 pub(super) fn spans(
     setting: &Setting,
     range: &VariationRange,
@@ -66,7 +66,7 @@ pub(super) fn spans(
     spans
 }
 
-/// The beat of the source on which a version of `length_s` seconds (of the source) begins.
+/// Chooses the beat of the source on which a version of `length_s` seconds, at the source's tempo, begins.
 fn beginning(
     setting: &Setting,
     range: &VariationRange,
@@ -84,7 +84,7 @@ fn beginning(
     if own.chance(0.7) { (begin / bar).floor() * bar } else { begin }
 }
 
-/// The parts of the source in the order in which they are played from beat `begin` on, edited.
+/// Returns the parts of the source (first beat and end) in the order in which they are played, from beat `begin` on and edited.
 fn order(
     setting: &Setting,
     begin: f32,
@@ -107,7 +107,7 @@ fn order(
     order
 }
 
-/// The source in sections of eight bars, from the bar on which the tune begins.
+/// Divides the source into sections of eight bars, from the bar on which the melody begins.
 fn sections(setting: &Setting) -> Vec<(f32, f32)> {
     let length = SECTION_BARS * setting.metre.bar;
     let mut sections = Vec::new();
@@ -124,7 +124,7 @@ fn sections(setting: &Setting) -> Vec<(f32, f32)> {
     sections
 }
 
-/// Leaves out, repeats or moves sections.
+/// Leaves out, repeats or moves random sections; `strength` is a factor on the probabilities.
 fn edit(order: &mut Vec<(f32, f32)>, strength: f32, random: &mut RandomStream) {
     let draw_section =
         |random: &mut RandomStream, count: usize| random.integer(1, 4.min(count as i32 - 1)) as usize;

@@ -1,11 +1,11 @@
-//! Arranges the tune with its ornaments and doublings.
+//! Arranges the melody with its ornaments and doublings.
 
 use crate::performance::{InstrumentPart, Role};
 use crate::random_stream::RandomStream;
 
 use super::scene::{Played, Scene};
 
-/// The tune and its doubling, if the plan has them.
+/// Returns the melody and its doubling, if the plan has them.
 pub(super) fn parts(scene: &Scene<'_>) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let source =
@@ -30,7 +30,7 @@ pub(super) fn parts(scene: &Scene<'_>) -> Vec<InstrumentPart> {
     parts
 }
 
-/// The pitch classes that make up at least 3 % of a tune's notes.
+/// Returns for each pitch class whether it makes up at least 3 % of a melody's notes.
 fn scale(notes: &[Played]) -> [bool; 12] {
     let mut counts = [0usize; 12];
     for note in notes {
@@ -39,7 +39,7 @@ fn scale(notes: &[Played]) -> [bool; 12] {
     counts.map(|count| count as f32 >= 0.03 * notes.len() as f32 && count > 0)
 }
 
-/// The tune a third lower, within its scale.
+/// Returns the melody a third lower, within its scale.
 fn thirds_below(notes: &[Played]) -> Vec<Played> {
     let scale = scale(notes);
     notes
@@ -76,7 +76,7 @@ fn ornamented(scene: &Scene<'_>, source: &[Played], random: &mut RandomStream) -
     played
 }
 
-/// One note with an ornament: left out, grace note, passing note, repeated, or a turn.
+/// Adds one note with a random ornament to `played`: left out, or with a grace note, a passing note, a repetition or a turn.
 fn ornament(
     note: Played,
     gap: f32,

@@ -1,8 +1,8 @@
 //! Arranges a version as a band would play it.
 //!
 //! **In**: a setting of a work, the random streams of one version, the ranges of `[paint]`.
-//! **Out**: [`Performance`]: parts of notes in seconds, each with the role that its sound is drawn for.
-//! Random choices are in [`plan`], the order of bars in [`form`], and the parts in the other modules.
+//! **Out**: [`Performance`]: instrument parts with notes in seconds, each with a role by which its sound is chosen.
+//! The choices for a whole version are made in [`plan`], the order of bars in [`form`], and the notes in the other modules.
 
 mod backing;
 mod form;
@@ -22,7 +22,7 @@ pub use form::Span;
 pub use plan::{Backing, Plan};
 use scene::{Clock, Scene};
 
-/// Versions with fewer notes are arranged again with all parts of the source.
+/// A version with fewer notes is arranged again with all parts of the source.
 const MIN_TONES: usize = 24;
 
 /// Arranges one version of `seconds` length.

@@ -13,9 +13,9 @@ pub enum Backing {
     None,
     /// The source's own notes.
     Source,
-    /// Some of the source's notes.
+    /// A random selection of the source's notes.
     Thinned,
-    /// New figures over the chords.
+    /// New figures over the source's chords.
     Chords,
 }
 
@@ -26,17 +26,17 @@ pub struct Plan {
     pub transpose: i32,
     /// Factor on the tempo: above 1 the version is faster than its source.
     pub rate: f32,
-    /// Deviation of a beat's length from the last one's, as a logarithm.
+    /// Standard deviation of the logarithm of a beat's length relative to the last one's.
     pub drift: f32,
     /// Position of the middle of a beat: 0.5 is even.
     pub swing: f32,
-    /// Standard deviation of a note's beginning in seconds.
+    /// Standard deviation of the time at which a note begins, in seconds.
     pub jitter_s: f32,
     /// Number of semitones by which the version is out of tune.
     pub tuning: f32,
     /// Seconds of silence before the music.
     pub lead_in_s: f32,
-    /// Whether the tune is played.
+    /// Whether the melody is played.
     pub melody: bool,
     /// The accompaniment of the version.
     pub backing: Backing,
@@ -48,15 +48,15 @@ pub struct Plan {
     pub bass: Option<BassStyle>,
     /// The drums.
     pub drums: Option<DrumStyle>,
-    /// Semitones at which a second instrument doubles the tune; 3 stands for the third of the key.
+    /// Interval in semitones at which a second instrument doubles the melody; 3 stands for a third of the key.
     pub doubling_interval: Option<i32>,
-    /// Octaves of the tune and of the backing, in semitones.
+    /// Octave shifts of the melody and of the backing, in semitones.
     pub octaves: [i32; 2],
-    /// Share of the tune's notes that get an ornament.
+    /// Share of the melody's notes that get an ornament.
     pub ornament: f32,
-    /// Standard deviation of how much the tune lags or hurries, in beats.
+    /// Standard deviation of how far the melody is behind or ahead of the beat, in beats.
     pub rubato: f32,
-    /// Factor on the durations of the tune's notes.
+    /// Factor on the durations of the melody's notes.
     pub legato: f32,
     /// Share of notes that a thinned backing leaves out.
     pub drop_share: f32,
@@ -66,7 +66,7 @@ pub struct Plan {
     pub sevenths: bool,
 }
 
-/// The line-up of a version.
+/// The choices of which parts a version has.
 struct LineUp {
     melody: bool,
     backing: Backing,
@@ -109,7 +109,7 @@ impl LineUp {
 }
 
 impl Plan {
-    /// This plan with all parts that the source has: for works of which the drawn line-up has almost no notes.
+    /// Returns this plan with all parts that the source has, for works of which the drawn parts have almost no notes.
     pub(super) fn full(self, setting: &Setting) -> Self {
         let has = |part: &[crate::work::Note]| !part.is_empty();
         Self {

@@ -1,4 +1,4 @@
-//! Bass lines and drums.
+//! Arranges bass lines and drums.
 
 use crate::performance::{Drum, Hit, InstrumentPart, Role};
 use crate::random_stream::RandomStream;
@@ -6,7 +6,7 @@ use crate::random_stream::RandomStream;
 use super::scene::{Played, Scene, Window};
 use super::style::{BassStyle, DrumStyle};
 
-/// The bass part, if there is one.
+/// Arranges the bass part, if the plan has one.
 pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPart> {
     let style = scene.plan.bass?;
     let mut random = scene.random("bass");
@@ -53,7 +53,7 @@ pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPa
     Some(InstrumentPart { role: Role::Bass, tones: scene.tones(&notes, 0, &mut random), gain })
 }
 
-/// The drums' hits, none if there are no drums.
+/// Returns the drum hits; empty if the plan has no drums.
 pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
     let Some(style) = scene.plan.drums else { return Vec::new() };
     let mut random = scene.random("drums");
@@ -84,7 +84,7 @@ pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
         .collect()
 }
 
-/// The hits of one beat of a bar: offset in beats, drum, loudness.
+/// Calls `hit(offset in beats, drum, loudness)` for the drum hits of one beat of a bar.
 fn beat_of(
     style: DrumStyle,
     beat: usize,

@@ -1,4 +1,4 @@
-//! The inputs that the parts of a version are arranged from: the setting and the plan on the beats that are played.
+//! The inputs from which the parts of a version are arranged, on the beats of the version.
 
 use crate::harmony::Chord;
 use crate::performance::Tone;
@@ -8,13 +8,13 @@ use crate::work::{Note, Setting};
 use super::form::Span;
 use super::plan::Plan;
 
-/// Everything that arranging a version needs: plain values, shared by the modules of the parts.
+/// The inputs that the modules of the parts share.
 pub(super) struct Scene<'a> {
     pub setting: &'a Setting,
     pub plan: &'a Plan,
     pub spans: &'a [Span],
     pub clock: Clock,
-    /// The streams of this version by purpose.
+    /// Returns the random stream of this version for a purpose.
     pub random: &'a dyn Fn(&str) -> RandomStream,
 }
 
@@ -23,7 +23,7 @@ impl Scene<'_> {
         (self.random)(purpose)
     }
 
-    /// A part's notes on the played beats, in those spans for which `plays` is true.
+    /// Returns a part's notes on the beats of the version, in those spans for which `plays` is true.
     pub fn played(&self, notes: &[Note], plays: impl Fn(&Span) -> bool) -> Vec<Played> {
         let mut played = Vec::new();
         for span in self.spans.iter().filter(|span| plays(span)) {
@@ -37,7 +37,7 @@ impl Scene<'_> {
         played
     }
 
-    /// The harmonic windows on the played beats.
+    /// Returns the harmonic windows on the beats of the version.
     pub fn windows(&self, chords: &[Option<Chord>]) -> Vec<Window> {
         let length = self.setting.window;
         let mut windows = Vec::new();
@@ -59,7 +59,7 @@ impl Scene<'_> {
         windows
     }
 
-    /// The tones of played notes, at their times and in the version's key.
+    /// Converts notes to tones: beats to seconds, and pitches to the version's key.
     pub fn tones(&self, notes: &[Played], octave: i32, random: &mut RandomStream) -> Vec<Tone> {
         let jitter = self.plan.jitter_s;
         let in_range = |pitch: i32| {
@@ -85,7 +85,7 @@ impl Scene<'_> {
     }
 }
 
-/// A note on the played beats.
+/// A note on the beats of the version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Played {
     pub start: f32,
@@ -94,11 +94,11 @@ pub(super) struct Played {
     pub loudness: f32,
 }
 
-/// The times at which played beats sound.
+/// Maps beats of the version to seconds.
 pub(super) struct Clock {
-    /// The second of every whole beat from 0.
+    /// Time of every whole beat in seconds, from beat 0 on.
     beats: Vec<f32>,
-    /// Where the middle of a beat falls: 0.5 is even.
+    /// Position of the middle of a beat: 0.5 is even.
     swing: f32,
 }
 
@@ -129,12 +129,12 @@ impl Clock {
     }
 }
 
-/// A harmonic window on the played beats.
+/// A harmonic window on the beats of the version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub start: f32,
     pub length: f32,
     pub chord: Option<Chord>,
-    /// Whether a span begins here.
+    /// Whether a span begins with this window.
     pub head: bool,
 }

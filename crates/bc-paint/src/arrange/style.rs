@@ -2,18 +2,18 @@
 
 use crate::random_stream::RandomStream;
 
-/// How a bass moves.
+/// The style of a bass line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BassStyle {
-    /// One note for each chord.
+    /// One long note for each chord.
     Long,
-    /// Root, then fifth.
+    /// The root, then the fifth of each chord.
     Fifth,
-    /// Half beats on the root.
+    /// The root repeated on half beats.
     Pulse,
-    /// Chord tones, and a step into the next root.
+    /// A walking bass: chord tones, and a step into the next root.
     Walk,
-    /// Long, then short before the next chord.
+    /// A long note, then a short one before the next chord.
     Late,
 }
 
@@ -29,18 +29,18 @@ impl BassStyle {
     }
 }
 
-/// How drums are played.
+/// The style of a drum part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrumStyle {
     /// Kick on one and three, snare on two and four, eighths on the hat.
     Rock,
-    /// As `Rock`, softer and sparser.
+    /// Like `Rock`, but softer and sparser.
     Ballad,
-    /// A kick on each beat.
+    /// A kick on each beat (four on the floor).
     Four,
-    /// Syncopated rims.
+    /// Syncopated rim clicks.
     Bossa,
-    /// Sixteenths of a shaker.
+    /// A shaker in sixteenths.
     Shaker,
 }
 

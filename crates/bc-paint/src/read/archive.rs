@@ -1,11 +1,11 @@
-//! The MIDI files of a folder or an archive.
+//! Reads the MIDI files of a folder or a tar archive.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Longest MIDI file that is read: POP909's longest is 90 kB.
+/// Maximum size of a MIDI file in bytes; POP909's largest has 90 kB.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// A MIDI file.
@@ -18,7 +18,7 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// Whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts are in `NNN/versions`.
+/// Returns whether a path is that of a song's main arrangement, `NNN/NNN.mid`; POP909 has further drafts in `NNN/versions`.
 fn is_base(path: &Path) -> bool {
     let parent = path.parent().and_then(Path::file_name);
     path.extension().is_some_and(|extension| extension == "mid")
@@ -26,7 +26,7 @@ fn is_base(path: &Path) -> bool {
         && path.file_stem() == parent
 }
 
-/// The base arrangements below a folder.
+/// Reads the main arrangements below a folder.
 pub fn folder(path: &Path) -> Result<Vec<File>> {
     let mut files = Vec::new();
     let mut folders = vec![path.to_owned()];
@@ -53,7 +53,7 @@ fn read_file(path: &Path) -> Result<File> {
     Ok(File { name_in_errors: path.display().to_string(), name: stem(path), content })
 }
 
-/// The base arrangements of a tar archive.
+/// Reads the main arrangements in a tar archive.
 pub fn tar(path: &Path, content: impl Read) -> Result<Vec<File>> {
     let damaged = || format!("{} is not a complete tar archive; fetch it again", path.display());
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! Notes of MIDI files with POP909's tracks: MELODY, BRIDGE, PIANO (Wang et al., ISMIR 2020).
+//! Reads notes from MIDI files with POP909's tracks: MELODY, BRIDGE, PIANO (Wang et al., ISMIR 2020).
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use midly::{MetaMessage, MidiMessage, Smf, Timing, TrackEventKind};
 use super::archive::File;
 use crate::work::{Metre, Note, Parts, Setting, Work};
 
-/// Works with fewer notes are left out, as fragments.
+/// Minimum number of notes of a work; files with fewer are skipped as fragments.
 const MIN_NOTES: usize = 24;
-/// Longer files are taken for damaged: ten hours at 120 beats a minute.
+/// Maximum length in beats, ten hours at 120 beats a minute; longer files are regarded as damaged.
 const MAX_BEATS: f64 = 72_000.0;
 
-/// One work for each file; files without the tracks, or with next to no notes, give none.
+/// Reads one work from each file; files without POP909's tracks or with fewer than [`MIN_NOTES`] notes are skipped.
 pub(super) fn works(files: Vec<File>) -> Result<Vec<Work>> {
     let mut works = BTreeMap::new();
     for file in files {
@@ -27,10 +27,10 @@ pub(super) fn works(files: Vec<File>) -> Result<Vec<Work>> {
     Ok(works.into_values().collect())
 }
 
-/// The notes of a MIDI file; `None` where it has none of the tracks or next to no notes.
+/// Reads the notes of a MIDI file; `None` if it has none of POP909's tracks or fewer than [`MIN_NOTES`] notes.
 ///
 /// # Errors
-/// No MIDI file, a damaged one, or one that counts time in frames of film.
+/// The content is not a MIDI file, is damaged, or counts time in SMPTE frames.
 pub fn setting(content: &[u8]) -> Result<Option<Setting>> {
     let midi = Smf::parse(content).context("is not a complete MIDI file")?;
     let Timing::Metrical(ticks) = midi.header.timing else {
@@ -67,11 +67,13 @@ pub fn setting(content: &[u8]) -> Result<Option<Setting>> {
     Ok(Setting::new(parts, Metre { beat_s, bar: 4.0, compound: false }, Vec::new()))
 }
 
-/// What is read of a track: its name, notes in beats, tempo changes (tick, seconds per beat), and its last tick.
+/// The content of a track.
 struct TrackNotes {
     name: String,
     notes: Vec<Note>,
+    /// Tempo changes: tick, and seconds per beat from there on.
     tempi: Vec<(u64, f64)>,
+    /// The last tick.
     end: u64,
 }
 
@@ -112,7 +114,7 @@ fn read_track(track: &[midly::TrackEvent<'_>], ticks: f64) -> TrackNotes {
     read
 }
 
-/// Seconds of a beat on average; 120 beats a minute before the first change, as MIDI says.
+/// Computes the average duration of a beat in seconds. Before the first tempo change there are 120 beats a minute, MIDI's default.
 fn mean_beat(mut tempi: Vec<(u64, f64)>, last: u64) -> f64 {
     tempi.sort_by_key(|tempo| tempo.0);
     tempi.retain(|tempo| tempo.0 < last || tempo.0 == 0);

@@ -1,8 +1,8 @@
 //! Reads works from files.
 //!
 //! **In**: a folder or `.tar`/`.tar.xz` of MIDI files ([`midi`]), or JSON lines, `.jsonl`/`.jsonl.xz`
-//! ([`tunes`]). **Out**: works with at least one setting that can be painted, sorted by id. What cannot be
-//! painted (next to no notes) is left out; what is malformed is an error that names file and line.
+//! ([`tunes`]). **Out**: works with at least one setting that can be painted, sorted by id. Settings with too few notes are left
+//! out; malformed input is an error that names file and line.
 
 mod archive;
 pub mod midi;
@@ -44,7 +44,7 @@ pub fn source(path: &Path) -> Result<Vec<Work>> {
     Ok(works)
 }
 
-/// A file's content, decompressed if its name ends in `.xz`.
+/// Opens a file for reading; its content is decompressed if its name ends in `.xz`.
 fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = std::fs::File::open(path).with_context(|| {
         format!("cannot read the source of works {}; correct [paint] sources or --source", path.display())

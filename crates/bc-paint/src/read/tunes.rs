@@ -1,4 +1,4 @@
-//! Tunes as JSON lines: one object for each setting of a work.
+//! Reads tunes from JSON lines: one object for each setting of a work.
 //!
 //! `{"work": "...", "setting": "...", "title": "...", "meter": "6/8" or null, "tempo_hint": quarter notes a minute
 //! or null, "notes": [[onset, duration, midi pitch, voice], ...], "chords": [[onset, duration, "Dm"], ...]}`; onsets
@@ -14,11 +14,11 @@ use serde::Deserialize;
 use crate::harmony::Chord;
 use crate::work::{Metre, Note, Parts, Setting, Work};
 
-/// Settings of fewer melody notes are left out.
+/// Minimum number of melody notes of a setting; settings with fewer are skipped.
 const MIN_NOTES: usize = 16;
-/// Later onsets are taken for a mistake: ten hours at 120 quarter notes a minute.
+/// Maximum onset in quarter notes, ten hours at 120 a minute; later ones are regarded as mistakes.
 const MAX_QUARTERS: f32 = 72_000.0;
-/// The tempo of a setting without one, in quarter notes a minute.
+/// Default tempo of a setting, in quarter notes a minute.
 const DEFAULT_TEMPO: f32 = 110.0;
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct Line {
     chords: Vec<(f32, f32, String)>,
 }
 
-/// The works of a file; settings of one work are merged.
+/// Reads the works of a file; settings of one work are merged.
 pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
     let mut works: BTreeMap<String, Work> = BTreeMap::new();
     for (number, line) in BufReader::new(content).lines().enumerate() {
@@ -51,10 +51,10 @@ pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
     Ok(works.into_values().collect())
 }
 
-/// One line: the work's id and title, and the setting; `None` where it has next to no notes.
+/// Parses one line; returns the work's id and title, and the setting; `None` if it has fewer than [`MIN_NOTES`] melody notes.
 ///
 /// # Errors
-/// No JSON of that form, numbers out of range.
+/// The line is not JSON of that form, or a number is out of range.
 pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
     let line: Line = serde_json::from_str(line).context("is not a tune")?;
     ensure!(!line.work.is_empty(), "is not a tune: `work` is empty");
@@ -97,7 +97,8 @@ pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
     Ok(setting.map(|setting| (line.work, line.title.unwrap_or_default(), setting)))
 }
 
-/// Quarter notes of a bar, and whether its beats have three parts. Text that is no metre counts as 4/4.
+/// Parses a metre; returns the number of quarter notes of a bar, and whether beats have three parts. Text that is not a metre
+/// counts as 4/4.
 fn meter(text: Option<&str>) -> (f32, bool) {
     let parsed = text.and_then(|text| {
         let (count, unit) = text.split_once('/')?;

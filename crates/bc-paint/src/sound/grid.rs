@@ -1,15 +1,15 @@
-//! The response of the transform to a tone: position, width and height.
+//! Models the response of the transform to a tone: position, width and height.
 //!
 //! Bin b multiplies the signal with a Hann window of `l_b = ceil(Q sr / f_b)` samples that is scaled by
 //! `2 / l_b * sqrt(l_b)` (bc-audio's `cqt`), so a steady sine of amplitude A at the bin's centre gives
-//! `A sqrt(l_b) / 2`, and one at frequency f the window's spectrum at `x = Q (f / f_b - 1)` of it:
+//! `A sqrt(l_b) / 2`. A sine at frequency f gives this value times the window's spectrum at `x = Q (f / f_b - 1)`,
 //! `H(x) = sinc(x) / (1 - x^2)`.
 
 use bc_formats::features::CqtSettings;
 
-/// Bins on either side of a tone that are painted: the main lobe (2) and two side lobes.
+/// Number of bins on either side of a tone that are painted: half of the main lobe (2) and two side lobes.
 const REACH: f32 = 4.0;
-/// Table steps for each bin of distance.
+/// Number of steps of the table [`Grid::lobe`] per bin of distance.
 const STEPS: f32 = 64.0;
 
 /// The transform's columns and bins.
@@ -17,17 +17,17 @@ const STEPS: f32 = 64.0;
 pub struct Grid {
     /// Number of bins.
     pub bins: usize,
-    /// Bins for each semitone.
+    /// Number of bins per semitone.
     pub step: i32,
-    /// Bin of MIDI pitch 0 (below 0, not whole in general).
+    /// Bin of MIDI pitch 0: negative, and in general not an integer.
     pub zero: f32,
-    /// Bins of an octave.
+    /// Number of bins per octave.
     pub octave: f32,
-    /// Centre of the lowest bin in Hz.
+    /// Centre frequency of the lowest bin in Hz.
     pub lowest_hz: f32,
-    /// Seconds of a column.
+    /// Duration of a column in seconds.
     pub column_s: f32,
-    /// The second at which column 0 begins: half a frame before its first frame's centre.
+    /// Time in seconds at which column 0 begins: half a frame before the centre of its first frame.
     pub origin_s: f32,
     /// Length of each bin's window in seconds.
     pub window_s: Vec<f32>,
@@ -35,12 +35,13 @@ pub struct Grid {
     pub height: Vec<f32>,
     /// Number of independent noise values that a column averages, for each bin.
     pub effective_samples: Vec<f32>,
-    /// Share of the power at a distance of `n / STEPS - REACH` bins above a bin's centre.
+    /// Table of the response: entry `n` is the share of a tone's power in a bin whose centre is `n / STEPS - REACH` bins below the
+    /// tone.
     lobe: Vec<f32>,
 }
 
 impl Grid {
-    /// The grid of `settings`, whose bins of an octave must be a multiple of 12.
+    /// Creates the grid of `settings`, whose number of bins per octave must be a multiple of 12.
     pub fn new(settings: &CqtSettings) -> Self {
         let octave = f64::from(settings.bins_per_octave);
         let q = 1.0 / (2f64.powf(1.0 / octave) - 1.0);
@@ -74,17 +75,17 @@ impl Grid {
         }
     }
 
-    /// The column of a time in seconds.
+    /// Returns the column at a time in seconds, as a fraction.
     pub fn column(&self, second: f32) -> f32 {
         (second - self.origin_s) / self.column_s
     }
 
-    /// The bin of a frequency.
+    /// Returns the bin of a frequency, as a fraction.
     pub fn bin_of(&self, hz: f32) -> f32 {
         self.octave * (hz / self.lowest_hz).log2()
     }
 
-    /// The share of a tone's power in a bin whose centre is `distance` bins below the tone.
+    /// Returns the share of a tone's power in a bin whose centre is `distance` bins below the tone.
     pub fn response(&self, distance: f32) -> f32 {
         let position = (distance + REACH) * STEPS;
         if !(0.0..2.0 * REACH * STEPS).contains(&position) {
@@ -95,14 +96,14 @@ impl Grid {
         (1.0 - share) * self.lobe[left] + share * self.lobe[left + 1]
     }
 
-    /// The bins around a position and their shares of the power, as (bin, share).
+    /// Returns the bins around a position and their shares of the power, as (bin, share).
     pub fn lobe_at(&self, position: f32) -> impl Iterator<Item = (i32, f32)> + '_ {
         let first = (position - REACH).ceil() as i32;
         (first..=(position + REACH) as i32 + 1).map(move |bin| (bin, self.response(position - bin as f32)))
     }
 }
 
-/// Spectrum of a Hann window at `x` lines from its centre, 1 at the centre.
+/// Computes the spectrum of a Hann window `x` Fourier bins from its centre, where it is 1.
 fn hann_response(x: f64) -> f64 {
     if x.abs() < 1e-9 {
         return 1.0;

@@ -1,12 +1,12 @@
-//! Mixes the instruments' powers like a recording and converts them to magnitudes: balance, reverberation, equaliser,
-//! compression, noise, fades.
+//! Mixes the instruments' powers with the effects of a recording and converts them to magnitudes: balance, reverberation,
+//! equaliser, compression, noise, fades.
 
 use crate::random_stream::RandomStream;
 
 use super::grid::Grid;
 use super::picture::Picture;
 
-/// Sums the lead, the rest and the drums at a drawn balance.
+/// Sums the powers of the lead, the accompaniment (`rest`) and the drums at a random balance.
 pub fn balance(
     grid: &Grid,
     lead: Picture,
@@ -30,7 +30,7 @@ pub fn balance(
     sum
 }
 
-/// The approximate power of the sound: the power of every bin, divided by what a tone of power 1 gives in it.
+/// Estimates the power of the sound: the sum over bins of power divided by the power that a tone of power 1 gives in the bin.
 fn loudness(grid: &Grid, picture: &Picture) -> f32 {
     let sum: f32 = (0..grid.bins).map(|bin| picture.row(bin).iter().sum::<f32>() / grid.height[bin]).sum();
     sum / picture.columns.max(1) as f32
@@ -56,7 +56,7 @@ pub fn finish(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     picture.values.iter_mut().for_each(|value| *value *= factor);
 }
 
-/// Adds a tail that falls exponentially, faster in the high bins.
+/// Adds reverberation: a tail that decays exponentially, faster in high bins.
 fn reverberate(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     let (fall_s, damp) = (random.log_uniform(0.25, 4.0), random.uniform(0.0, 0.8));
     let level = 10f32.powf(random.uniform(-2.3, -0.1));
@@ -74,7 +74,7 @@ fn reverberate(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     }
 }
 
-/// A smooth curve, a tilt, and sometimes a low or a high cut.
+/// Multiplies bins by a random equaliser curve: a smooth curve, a tilt, and sometimes a low or a high cut.
 fn equalise(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     let curve = random.curve(grid.bins, 8, 1.0, 0.0);
     let tilt_db = if random.chance(0.7) { random.uniform(-2.5, 2.0) } else { 0.0 };
@@ -90,7 +90,7 @@ fn equalise(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     }
 }
 
-/// Loud columns get softer: levels differ by `1 - strength` of what they did, in dB.
+/// Compresses the dynamic range: differences of levels between columns, in dB, are multiplied by `1 - strength`.
 fn compress(grid: &Grid, picture: &mut Picture, strength: f32) {
     let mut levels = vec![0.0f32; picture.columns];
     for bin in 0..grid.bins {
@@ -107,10 +107,10 @@ fn compress(grid: &Grid, picture: &mut Picture, strength: f32) {
     }
 }
 
-/// Power of each bin of steady noise that is some dB below music of `power`.
+/// Computes the power in each bin of steady noise, at a random level below music of power `power`.
 ///
-/// Noise of power 1 in the band up to half the sample rate shows as 1.5 in every bin, so the power of noise
-/// that shows as `n_b` is the sum of `n_b / 1.5` times the bins' shares of that band, about `f_b / 17 / 11,025`.
+/// Noise of power 1 in the band up to half the sample rate has power 1.5 in every bin, so noise with power `n_b` in bin b has a
+/// total power of the sum of `n_b / 1.5` times the bin's share of that band, about `f_b / 17 / 11,025`.
 fn noise(grid: &Grid, power: f32, random: &mut RandomStream) -> Vec<f32> {
     let below_db = if random.chance(0.75) { random.uniform(10.0, 45.0) } else { 60.0 };
     let colour = random.pick(&[0.0, 0.0, -1.5, -3.0]);
@@ -128,8 +128,8 @@ fn noise(grid: &Grid, power: f32, random: &mut RandomStream) -> Vec<f32> {
     powers
 }
 
-/// Takes the square roots of powers; noise and beats between tones make them flutter, less in bins whose columns average more
-/// independent values ([`Grid::effective_samples`]).
+/// Converts powers to magnitudes: takes square roots and adds the random fluctuation that noise and beats between tones cause. It is
+/// smaller in bins whose columns average more independent values ([`Grid::effective_samples`]).
 fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32, random: &mut RandomStream) {
     for (bin, level) in noise.iter().enumerate() {
         let steady = grid.effective_samples[bin].sqrt().recip();
@@ -145,14 +145,14 @@ fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32
     }
 }
 
-/// An approximately normal number from 32 random bits: the scaled sum of four bytes.
+/// Draws an approximately normal number from 32 random bits: the scaled sum of four bytes.
 fn approx_normal(bits: u32) -> f32 {
     let sum: u32 = bits.to_le_bytes().iter().map(|byte| u32::from(*byte)).sum();
     (sum as f32 - 510.0) / 147.8
 }
 
-/// Long windows look beyond their column: a tap to either side that gives the spread of a Hann window
-/// (0.181 of its length), applied as often as needed.
+/// Smears each bin over time, because the transform's long windows reach beyond their column. A filter with one tap to either side
+/// is applied as often as needed for the standard deviation of a Hann window (0.181 of its length).
 pub(super) fn smear(grid: &Grid, picture: &mut Picture) {
     for bin in 0..grid.bins {
         let deviation = 0.181 * grid.window_s[bin] / grid.column_s;
@@ -175,7 +175,7 @@ pub(super) fn smear(grid: &Grid, picture: &mut Picture) {
     }
 }
 
-/// Sometimes fades the beginning or the end.
+/// Fades the beginning or the end, with some probability.
 fn fade_ends(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     let mut fade = |p: f32, longest_s: f32| {
         if random.chance(p) { (random.uniform(0.3, longest_s) / grid.column_s) as usize } else { 0 }

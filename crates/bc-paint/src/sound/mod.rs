@@ -1,9 +1,9 @@
 //! Paints a performance as the constant-Q transform would show it.
 //!
 //! **In**: parts of notes in seconds ([`crate::performance::Performance`]) and random streams. **Out**:
-//! magnitudes, bins x columns. [`grid`] knows the transform (at which bin a tone is, how wide and how high its
-//! lobe is), [`timbre`] draws instruments, [`roll`] turns notes into loudness over time, [`percussion`] draws
-//! drums, and [`mixing`] models the rest of a recording: balance, reverberation, equaliser, noise.
+//! magnitudes, bins x columns. [`grid`] models the transform (the bin of a tone, and width and height of its lobe), [`timbre`]
+//! draws random instruments, [`roll`] converts notes to loudness over time, [`percussion`] paints drums, and [`mixing`] models
+//! the recording: balance, reverberation, equaliser, noise.
 
 pub mod grid;
 mod mixing;

@@ -1,4 +1,4 @@
-//! Drums: noise of four kinds.
+//! Paints drums, as noise of four kinds.
 
 use crate::performance::{Drum, Hit};
 use crate::random_stream::RandomStream;
@@ -9,7 +9,7 @@ use super::roll::{Envelope, Roll};
 
 const DRUMS: [Drum; 4] = [Drum::Kick, Drum::Snare, Drum::Hat, Drum::Cymbal];
 
-/// The powers of the hits.
+/// Paints the powers of the hits.
 pub fn paint(grid: &Grid, hits: &[Hit], columns: usize, random: &mut RandomStream) -> Picture {
     let mut picture = Picture::zeros(grid.bins, columns);
     if hits.is_empty() {
@@ -38,7 +38,7 @@ pub fn paint(grid: &Grid, hits: &[Hit], columns: usize, random: &mut RandomStrea
     picture
 }
 
-/// Power of each bin.
+/// Draws the power of a drum in each bin.
 fn spectrum(grid: &Grid, drum: Drum, random: &mut RandomStream) -> Vec<f32> {
     let bell = |bin: usize, hz: f32, octaves: f32| {
         let deviations = (bin as f32 - grid.bin_of(hz)) / grid.octave / octaves;

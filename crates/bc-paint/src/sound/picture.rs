@@ -1,28 +1,28 @@
-//! A matrix of bins x columns.
+//! The matrix in which versions are painted.
 
-/// Bins x columns, row-major, lowest bin first.
+/// A matrix of bins x columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// Rows.
+    /// Number of rows.
     pub bins: usize,
-    /// Values of a row.
+    /// Number of values of a row.
     pub columns: usize,
-    /// bins x columns.
+    /// The values, row-major, the lowest bin first.
     pub values: Vec<f32>,
 }
 
 impl Picture {
-    /// A picture of zeros.
+    /// Creates a picture of zeros.
     pub fn zeros(bins: usize, columns: usize) -> Self {
         Self { bins, columns, values: vec![0.0; bins * columns] }
     }
 
-    /// The values of a bin.
+    /// Returns the values of a bin.
     pub fn row(&self, bin: usize) -> &[f32] {
         &self.values[bin * self.columns..(bin + 1) * self.columns]
     }
 
-    /// The values of a bin, to change.
+    /// Returns the values of a bin for modification.
     pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
         &mut self.values[bin * self.columns..(bin + 1) * self.columns]
     }

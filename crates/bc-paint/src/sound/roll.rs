@@ -1,35 +1,35 @@
-//! Loudness of every pitch over time.
+//! Converts notes to the loudness of every pitch over time.
 
-/// Loudness below this share of a note's is silence.
+/// A note ends when its amplitude falls below this share of its full amplitude.
 const SILENCE: f32 = 1e-3;
-/// From this many columns on, a decay counts as none.
+/// A decay of this many columns or more is treated as no decay.
 const STEADY: f32 = 1e4;
 
 /// The envelope of a note, in columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope {
-    /// Columns from silence to full loudness.
+    /// Time from silence to full amplitude.
     pub attack: f32,
-    /// Columns until a sustained note is at 1/e.
+    /// Time in which the amplitude of a sustained note falls to 1/e.
     pub decay: f32,
-    /// Until a note that ended is at 1/e.
+    /// Time in which the amplitude falls to 1/e after the note has ended.
     pub release: f32,
 }
 
-/// A row of amplitudes, means over the columns, with the columns in use.
+/// The amplitudes of one pitch.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The pitch of the row.
+    /// The key to which the notes were added.
     pub key: usize,
-    /// First column in use.
+    /// First column with a note.
     pub first: usize,
-    /// The column after the last in use.
+    /// The column after the last one with a note.
     pub last: usize,
-    /// One amplitude for each column.
+    /// One amplitude for each column, the mean over the column.
     pub values: Vec<f32>,
 }
 
-/// Rows by key; a row is values when something is added to it.
+/// The amplitudes of all pitches. Rows are only allocated for keys to which a note is added.
 pub struct Roll {
     columns: usize,
     row_numbers: Vec<u16>,
@@ -37,12 +37,12 @@ pub struct Roll {
 }
 
 impl Roll {
-    /// A roll without rows for keys below `keys`.
+    /// Creates an empty roll for keys below `keys`.
     pub fn new(keys: usize, columns: usize) -> Self {
         Self { columns, row_numbers: vec![u16::MAX; keys], rows: Vec::new() }
     }
 
-    /// The rows in use, squared: powers.
+    /// Returns the rows that have notes, with powers (squared amplitudes) as values.
     pub fn into_powers(mut self) -> Vec<Row> {
         // A note too short to fall into any column leaves a row in which nothing is set.
         self.rows.retain(|row| row.first < row.last);
@@ -52,7 +52,7 @@ impl Roll {
         self.rows
     }
 
-    /// Adds a note from column `start` to `end` (fractions count).
+    /// Adds a note from column `start` to `end`, which may be fractions.
     pub fn add(&mut self, key: usize, start: f32, end: f32, amplitude: f32, envelope: Envelope) {
         // A linear attack is as loud on the whole as one that begins at its middle.
         let start = start + 0.5 * envelope.attack.min(end - start);
@@ -78,8 +78,7 @@ impl Roll {
 }
 
 impl Row {
-    /// Adds `amplitude * exp(-(t - from) / decay)` for t in `from .. to`, as means over the columns; gives the
-    /// amplitude at `to`.
+    /// Adds `amplitude * exp(-(t - from) / decay)` for t in `from..to`, averaged over each column; returns the amplitude at `to`.
     fn segment(&mut self, from: f32, to: f32, amplitude: f32, decay: f32) -> f32 {
         if to <= from {
             return amplitude;

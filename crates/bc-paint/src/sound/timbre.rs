@@ -7,35 +7,36 @@ use super::grid::Grid;
 use super::picture::Picture;
 use super::roll::{Envelope, Roll};
 
-/// Number of intonations of a note: a step lower, in tune, a step higher.
+/// Number of intonations of a note: a step ([`INTONATION_STEP`]) lower, in tune, a step higher.
 const INTONATIONS: usize = 3;
-/// Semitones of such a step.
+/// Difference between intonations in semitones.
 const INTONATION_STEP: f32 = 0.25;
 /// Maximum number of harmonics.
 const MAX_HARMONICS: i32 = 16;
-/// Bins from a partial up to which its beginning and end are painted.
+/// Number of bins on either side of a partial in which the broadband splash of its beginning and end is painted
+/// ([`Timbre::splash`]).
 const SPLASH: f32 = 5.0;
-/// In bins with shorter windows (seconds) beginnings and ends are not painted: too short to be seen.
+/// Minimum length of a bin's window in seconds for splashes to be painted; in shorter windows they are too short to be seen.
 const SHORTEST_SPLASH_S: f32 = 0.06;
-/// Shares of power below this are not painted.
+/// Minimum share of power that is painted.
 const FAINT: f32 = 1e-6;
 
-/// Kinds of instruments.
+/// A kind of instrument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
-    /// Formants, vibrato, slides.
+    /// A voice: formants, vibrato, slides.
     Voice,
-    /// Pipes and reeds, often with odd harmonics.
+    /// Pipes and reeds: often only odd harmonics.
     Wind,
-    /// Many harmonics, vibrato.
+    /// Bowed strings: many harmonics, vibrato.
     Bowed,
-    /// Bright and steady.
+    /// A synthesiser: bright and steady.
     Synth,
-    /// Steady, few harmonics.
+    /// An organ: steady, with few harmonics.
     Organ,
-    /// Several players, slightly out of unison.
+    /// Several players, slightly out of tune with each other.
     Ensemble,
-    /// Struck or plucked: decaying, brighter at first.
+    /// Struck or plucked strings: decaying, brighter at first.
     Struck,
 }
 
@@ -60,37 +61,37 @@ impl Family {
     }
 }
 
-/// Harmonics of a note with the same course over time.
+/// Harmonics of an instrument that have the same envelope.
 struct Layer {
-    /// For each intonation: bins from the note's own and shares of power.
+    /// For each intonation, the bins of a note relative to the bin of its pitch, with their shares of the note's power.
     combs: [Vec<(i32, f32)>; INTONATIONS],
-    /// Bins of the harmonics of pitch 0 and their shares of power.
+    /// Bins of the harmonics of pitch 0, with their shares of the note's power.
     partials: Vec<(f32, f32)>,
-    /// Seconds until a sustained C4 is at 1/e.
+    /// Seconds in which the amplitude of a sustained C4 falls to 1/e.
     decay_s: f32,
 }
 
-/// One instrument.
+/// The sound of one random instrument.
 pub struct Timbre {
     layers: Vec<Layer>,
-    /// Power of each bin: formants times the transform's gain.
+    /// Factor on the power in each bin: formants times the transform's gain.
     response: Vec<f32>,
-    /// Power of each bin of the noise at a note's beginning.
+    /// Power in each bin of the noise at a note's beginning.
     burst: Vec<f32>,
-    /// Power of each bin of the noise while a note sounds.
+    /// Power in each bin of the noise while a note sounds.
     breath: Vec<f32>,
     attack_s: f32,
     release_s: f32,
-    /// Octaves of pitch over which the decay halves.
+    /// Number of octaves upwards over which the decay time halves.
     decay_octaves: f32,
-    /// Deviation of a note's intonation in steps.
+    /// Standard deviation of a note's intonation, in steps ([`INTONATION_STEP`]).
     intonation: f32,
-    /// How much of the loudness of notes shows.
+    /// Exponent of a note's loudness in its amplitude: 0 makes all notes equally loud.
     touch: f32,
 }
 
 impl Timbre {
-    /// Draws an instrument for a role that is `tuning` semitones out of tune.
+    /// Draws a random instrument for a role; it is `tuning` semitones out of tune.
     pub fn draw(grid: &Grid, role: Role, tuning: f32, random: &mut RandomStream) -> Self {
         let family = Family::draw(role, random);
         let struck = family == Family::Struck;
@@ -208,10 +209,10 @@ impl Timbre {
         }
     }
 
-    /// A beginning or an end of a tone shows beyond its main lobe while it lies in a bin's window: a window w (of mean 1)
-    /// that is cut at t has the spectrum `w(t) / (2 pi d)` at d bins from the tone, so its mean over the window's
-    /// length is `1 / (2 pi d)`. What takes as long as a turn of the difference of their frequencies is not
-    /// abrupt.
+    /// Adds the splash of a tone's beginning or end: while it lies in a bin's window, the tone is visible beyond its main lobe. A
+    /// window w (of mean 1) that is cut off at time t has the spectrum `w(t) / (2 pi d)` at d bins from the tone, whose mean over
+    /// the window's length is `1 / (2 pi d)`. A beginning that takes longer than a period of the frequency difference between
+    /// bin and tone is not abrupt and gives no splash in that bin.
     fn splash(&self, grid: &Grid, layer: &Layer, pitch: i32, edge: Edge, picture: &mut Picture) {
         use std::f32::consts::{PI, TAU};
         if edge.column < 0.0 || edge.column >= picture.columns as f32 {
@@ -243,7 +244,7 @@ impl Timbre {
     }
 }
 
-/// Where a tone begins or ends, in columns, with which power, and how long it takes.
+/// The beginning or the end of a tone: its position in columns, its power, and the time that it takes.
 #[derive(Debug, Clone, Copy)]
 struct Edge {
     column: f32,
@@ -251,7 +252,7 @@ struct Edge {
     length_s: f32,
 }
 
-/// The spread of pitch of the tones of a family, in semitones: vibrato, players who are not quite in unison.
+/// Draws the spread of pitch of an instrument, in semitones, due to vibrato or to players who are not quite in tune with each other.
 fn spread(family: Family, random: &mut RandomStream) -> f32 {
     let (chance, low, high) = match family {
         Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),
@@ -263,7 +264,7 @@ fn spread(family: Family, random: &mut RandomStream) -> f32 {
     if random.chance(chance) { random.uniform(low, high) } else { 0.0 }
 }
 
-/// Amplitudes of the harmonics; their powers add up to 1.
+/// Draws the amplitudes of the harmonics, whose powers add up to 1.
 fn strengths(family: Family, role: Role, random: &mut RandomStream) -> Vec<f32> {
     let (slope, odd) = match family {
         Family::Voice => (random.uniform(0.6, 1.8), 0.0),
@@ -291,7 +292,7 @@ fn strengths(family: Family, role: Role, random: &mut RandomStream) -> Vec<f32> 
     strengths
 }
 
-/// Bins of the harmonics of pitch 0, and their shares of a note's power.
+/// Computes the bins of the harmonics of pitch 0, with their shares of a note's power.
 fn partials(grid: &Grid, strengths: &[f32], tuning: f32, stiffness: f32) -> Vec<(f32, f32)> {
     let harmonic = |(n, strength): (usize, &f32)| {
         let number = (n + 1) as f32;
@@ -301,7 +302,7 @@ fn partials(grid: &Grid, strengths: &[f32], tuning: f32, stiffness: f32) -> Vec<
     strengths.iter().enumerate().map(harmonic).collect()
 }
 
-/// Bins from a note's own, and their shares of the note's power.
+/// Computes the bins of a note relative to the bin of its pitch, with their shares of the note's power.
 fn comb(grid: &Grid, partials: &[(f32, f32)], spread: f32) -> Vec<(i32, f32)> {
     // A vibrato stays longer at its turning points than in between.
     let shakes: &[(f32, f32)] =
@@ -323,7 +324,7 @@ fn comb(grid: &Grid, partials: &[(f32, f32)], spread: f32) -> Vec<(i32, f32)> {
     all.filter(|(_, share)| *share > FAINT).map(|(at, share)| (lowest + at as i32, share)).collect()
 }
 
-/// Power of each bin by the body of an instrument.
+/// Draws the factor on the power in each bin that the body of an instrument causes (its formants).
 fn formants(grid: &Grid, family: Family, random: &mut RandomStream) -> Vec<f32> {
     let rough = if family == Family::Voice { 0.3 } else { 0.5 };
     let mut powers = random.curve(grid.bins, 12, 2.0 * rough, 0.0);

@@ -50,6 +50,7 @@ pub fn noise(patch: &mut Patch, db: f64, rng: &mut impl Rng) {
     }
 }
 
+/// Converts decibels to a factor on magnitudes.
 fn amplitude(db: f64) -> f32 {
     10f64.powf(db / 20.0) as f32
 }

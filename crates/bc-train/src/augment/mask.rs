@@ -18,6 +18,7 @@ pub fn mask_frames(patch: &mut Patch, share: f64, rng: &mut impl Rng) {
     }
 }
 
+/// Draws a random range that covers `share` of `0..size`; returns its begin and its end.
 fn band(size: usize, share: f64, rng: &mut impl Rng) -> (usize, usize) {
     let width = ((size as f64 * share).round() as usize).min(size);
     let from = rng.random_range(0..=size - width);

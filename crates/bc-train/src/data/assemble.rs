@@ -41,14 +41,25 @@ pub struct Assembler {
     data: Arc<DataSet>,
     augment: AugmentConfig,
     input: NetworkInput,
+    /// Stored columns that are averaged into one column of the network's input.
     group: usize,
+    /// What fills a crop that is longer than its track.
     short: Fill,
     seed: u64,
     split: RankSplit,
 }
 
+/// How much of a track a crop reads: `columns` stored columns after it is stretched by `rate`.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Stored columns read per stored column of the crop: above 1 the music gets faster.
+    rate: f64,
+    /// Length of the crop in stored columns, before pooling.
+    columns: usize,
+}
+
 impl Assembler {
-    /// An assembler of this rank's share of each batch, which `split` determines.
+    /// Creates an assembler of this rank's share of each batch, which `split` determines.
     ///
     /// # Errors
     /// The input's pool does not fit the features', or a crop is shorter than one column.
@@ -78,7 +89,7 @@ impl Assembler {
         Ok(assembler)
     }
 
-    /// Stored columns of a crop.
+    /// Returns the length of a crop in stored columns, before it is stretched.
     fn columns(&self, length_s: f64) -> usize {
         (length_s / self.input.cqt.column_seconds()).round() as usize
     }
@@ -88,11 +99,12 @@ impl Assembler {
         self.columns(length_s) / self.group
     }
 
-    /// The maximum number of columns that the network sees of a crop, including batches that are stretched as a whole.
+    /// Returns the maximum number of columns that the network sees of a crop, including batches that are stretched
+    /// as a whole.
     pub fn max_frames(&self, length_s: f64) -> usize {
-        let a = &self.augment;
-        let stretched = a.stretch_scope == StretchScope::Batch && a.stretch_probability > 0.0;
-        let slowest = if stretched { a.stretch[0].min(1.0) } else { 1.0 };
+        let settings = &self.augment;
+        let stretched = settings.stretch_scope == StretchScope::Batch && settings.stretch_probability > 0.0;
+        let slowest = if stretched { settings.stretch[0].min(1.0) } else { 1.0 };
         (self.columns(length_s) as f64 / slowest).ceil() as usize / self.group
     }
 
@@ -109,8 +121,8 @@ impl Assembler {
             let item = plan.items[slot];
             let mut rng = generator(self.seed, "item", &[epoch, index as u64, slot as u64]);
             let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
-            let position = (epoch, (index * plan.items.len() + slot) as u64);
-            let patch = self.item_crop(item, position, (rate, columns), &mut rng);
+            let number = (index * plan.items.len() + slot) as u64;
+            let patch = self.item_crop(item, epoch, number, Stretch { rate, columns }, &mut rng);
             let patch = self.augmented(patch, &mut rng);
             values.extend_from_slice(&patch.data);
         }
@@ -128,30 +140,27 @@ impl Assembler {
         }
     }
 
-    /// A crop of an item, stretched by `rate` to `columns` stored columns and pooled to the network's columns:
-    /// a random part of a stored track, or a version painted for this `position` (epoch, and number in the epoch).
-    fn item_crop(
-        &self,
-        item: u32,
-        position: (u64, u64),
-        (rate, columns): (f64, usize),
-        rng: &mut impl Rng,
-    ) -> Patch {
+    /// Returns a crop of an item, pooled to the network's columns: a random part of a stored track, or a version that is
+    /// painted for item `number` of `epoch`.
+    fn item_crop(&self, item: u32, epoch: u64, number: u64, stretch: Stretch, rng: &mut impl Rng) -> Patch {
         let item = item as usize;
         match &self.data.painted {
-            Some(painted) if item >= self.data.training => {
-                // Painted at the network's pooling, with as many columns as are read.
+            Some(painted) if item >= self.data.training_tracks => {
+                // A version is painted at the network's pooling, with only as many columns as are read.
+                let Stretch { rate, columns } = stretch;
                 let frames = columns / self.group;
                 let needed = (frames as f64 * rate).ceil() as usize + 1;
-                let values = painted.paint(item - self.data.training, position.0, position.1, needed);
+                let values = painted.paint(item - self.data.training_tracks, epoch, number, needed);
                 let track = TrackView { bins: self.data.store.bins(), frames: needed, values: &values };
                 crop::read(track, Window { start: 0, rate, columns: frames, short: self.short }, 1)
             }
-            _ => self.crop(item, rate, columns, rng),
+            _ => self.track_crop(item, stretch, rng),
         }
     }
 
-    fn crop(&self, item: usize, rate: f64, columns: usize, rng: &mut impl Rng) -> Patch {
+    /// Returns a crop of a stored track that begins at a random column.
+    fn track_crop(&self, item: usize, stretch: Stretch, rng: &mut impl Rng) -> Patch {
+        let Stretch { rate, columns } = stretch;
         let track = self.data.store.view(item);
         let needed = (columns as f64 * rate).ceil() as usize;
         let start = if needed < track.frames {
@@ -164,36 +173,38 @@ impl Assembler {
         crop::read(track, Window { start, rate, columns, short: self.short }, self.group)
     }
 
+    /// Augments a crop and scales it as the network takes it.
     fn augmented(&self, mut patch: Patch, rng: &mut impl Rng) -> Patch {
-        let a = &self.augment;
-        if rng.random_bool(a.transpose_probability) {
-            augment::transpose(&mut patch, rng.random_range(a.transpose_bins[0]..=a.transpose_bins[1]));
+        let settings = &self.augment;
+        if rng.random_bool(settings.transpose_probability) {
+            let [lowest, highest] = settings.transpose_bins;
+            augment::transpose(&mut patch, rng.random_range(lowest..=highest));
         }
-        if rng.random_bool(a.tilt_probability) {
-            let db = between(a.tilt_db_per_octave, rng);
+        if rng.random_bool(settings.tilt_probability) {
+            let db = between(settings.tilt_db_per_octave, rng);
             augment::tilt(&mut patch, db, self.input.cqt.bins_per_octave);
         }
         // Augmentations that are off draw no numbers, so that a run from before they existed draws the same ones.
-        if a.octaves_probability > 0.0 && rng.random_bool(a.octaves_probability) {
-            augment::octaves(&mut patch, a.octaves_db, self.input.cqt.bins_per_octave, rng);
+        if settings.octaves_probability > 0.0 && rng.random_bool(settings.octaves_probability) {
+            augment::octaves(&mut patch, settings.octaves_db, self.input.cqt.bins_per_octave, rng);
         }
-        if a.power_probability > 0.0 && rng.random_bool(a.power_probability) {
-            augment::power(&mut patch, between(a.power, rng));
+        if settings.power_probability > 0.0 && rng.random_bool(settings.power_probability) {
+            augment::power(&mut patch, between(settings.power, rng));
         }
-        if rng.random_bool(a.noise_probability) {
-            let db = between(a.noise_db, rng);
+        if rng.random_bool(settings.noise_probability) {
+            let db = between(settings.noise_db, rng);
             augment::noise(&mut patch, db, rng);
         }
-        // If silence is still zero after scaling, the masks come last, as in the recipes. If it is
-        // not, they are part of the clip that is scaled, as a pause or a missing band in a recording would be.
+        // If zero magnitude stays zero after scaling, the masks come last, as in the recipes. Otherwise they come before
+        // scaling, so that they look like a pause or a missing band in a recording.
         let masks_last = self.input.scale.keeps_zero();
         if !masks_last {
             self.mask(&mut patch, rng);
         }
         patch.data = self.input.scaled(patch.data, patch.frames);
         patch.bins = self.input.rows();
-        if rng.random_bool(a.gain_probability) {
-            let db = between(a.gain_db, rng);
+        if rng.random_bool(settings.gain_probability) {
+            let db = between(settings.gain_db, rng);
             augment::gain(&mut patch, db);
         }
         if masks_last {
@@ -202,27 +213,29 @@ impl Assembler {
         patch
     }
 
-    /// SpecAugment, with its probability.
+    /// Masks a band of bins and a range of frames (SpecAugment), with the configured probability.
     fn mask(&self, patch: &mut Patch, rng: &mut impl Rng) {
-        let a = &self.augment;
-        if rng.random_bool(a.specaugment_probability) {
-            let (bins, frames) = (between(a.specaugment_bins, rng), between(a.specaugment_frames, rng));
+        let settings = &self.augment;
+        if rng.random_bool(settings.specaugment_probability) {
+            let bins = between(settings.specaugment_bins, rng);
+            let frames = between(settings.specaugment_frames, rng);
             augment::mask_bins(patch, bins, rng);
             augment::mask_frames(patch, frames, rng);
         }
     }
 
-    /// The rate that `scope` draws: 1 unless stretches have that scope.
+    /// Draws the stretch rate of `scope`: 1 unless stretches have that scope.
     fn rate(&self, scope: StretchScope, rng: &mut impl Rng) -> f64 {
-        let a = &self.augment;
-        if a.stretch_scope != scope || !rng.random_bool(a.stretch_probability) {
+        let settings = &self.augment;
+        if settings.stretch_scope != scope || !rng.random_bool(settings.stretch_probability) {
             return 1.0;
         }
-        let rate = between(a.stretch, rng);
-        if (rate - 1.0).abs() <= a.stretch_dead_zone { 1.0 } else { rate }
+        let rate = between(settings.stretch, rng);
+        if (rate - 1.0).abs() <= settings.stretch_dead_zone { 1.0 } else { rate }
     }
 }
 
+/// Draws a number from `low` to `high`, uniformly distributed.
 fn between([low, high]: [f64; 2], rng: &mut impl Rng) -> f64 {
     rng.random_range(low..=high)
 }

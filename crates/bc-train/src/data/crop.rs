@@ -1,8 +1,7 @@
 //! Cuts, stretches and pools a stored track to the columns that the network sees, in one pass.
 //!
-//! Time is stretched by linear interpolation of the stored magnitudes before they are
-//! pooled to the network's columns. That is what the magnitude of a phase vocoder is
-//! (recipe of the public re-implementation), here on the stored columns.
+//! Time is stretched by linear interpolation of the stored magnitudes before they are pooled to the network's columns.
+//! A phase vocoder, which the public re-implementation uses, interpolates magnitudes in the same way.
 
 use super::patch::{Patch, TrackView};
 
@@ -30,8 +29,8 @@ pub struct Window {
 
 /// Reads `window` of `track` and averages every `group` columns (a remainder is dropped).
 ///
-/// Output column `j` before pooling lies at stored column `start + j * rate`, between
-/// two columns their linear interpolation. The result has `columns / group` frames.
+/// Output column `j` before pooling is the track at stored column `start + j * rate`, linearly interpolated between two
+/// columns. The result has `columns / group` frames.
 pub fn read(track: TrackView<'_>, window: Window, group: usize) -> Patch {
     let frames = window.columns / group;
     let mut patch = Patch::zeros(track.bins, frames);
@@ -50,7 +49,7 @@ pub fn read(track: TrackView<'_>, window: Window, group: usize) -> Patch {
     patch
 }
 
-/// Two stored columns and their weights.
+/// One output column before pooling, as the weighted sum of two neighbouring stored columns.
 struct Tap {
     left: usize,
     right: usize,
@@ -59,6 +58,7 @@ struct Tap {
 }
 
 impl Tap {
+    /// Computes the weighted sum for one bin, whose stored values are `source`.
     fn value(&self, source: &[half::f16]) -> f32 {
         let mut v = self.left_weight * source[self.left].to_f32();
         if self.right_weight != 0.0 {
@@ -68,6 +68,7 @@ impl Tap {
     }
 }
 
+/// Returns the taps of the first `columns` output columns before pooling.
 fn taps(track_frames: usize, window: Window, columns: usize) -> Vec<Tap> {
     (0..columns)
         .map(|j| {

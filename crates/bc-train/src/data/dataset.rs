@@ -11,6 +11,7 @@ use bc_formats::index::{Index, Split};
 use bc_ranks::Ranks;
 
 use super::painted::Painted;
+use super::store::PutTrack;
 use super::{Store, Track};
 use crate::sampler::{Cliques, Pool};
 
@@ -21,14 +22,15 @@ use crate::sampler::{Cliques, Pool};
 pub struct DataSet {
     /// Features of the training split, then of the validation split.
     pub store: Store,
-    /// The first this many tracks of `store` are the training split.
-    pub training: usize,
+    /// Number of tracks of the training split, which come first in `store`.
+    pub training_tracks: usize,
     /// Works after the training tracks, of which versions are painted.
     pub painted: Option<Painted>,
     /// Label of every training item: the rank of its clique id among all items'. A track and a work with the same
     /// id are of one class.
     pub labels: Vec<u32>,
-    /// The tracks of `store` that are validated: the validation split but for those whose features are not finite.
+    /// Positions in `store` of the tracks that are validated: the validation split without those whose features are not
+    /// finite.
     pub validation: Vec<usize>,
     /// Number of the clique of every track in `validation`.
     pub validation_cliques: Vec<u32>,
@@ -39,7 +41,7 @@ pub struct DataSet {
     /// Fingerprint of the training items' clique ids, in the order of the labels.
     pub cliques_fingerprint: String,
     /// Fingerprint of the versions and cliques of the two splits.
-    pub splits: String,
+    pub splits_fingerprint: String,
     /// Usable versions of the two splits that have no features.
     pub without_features: usize,
 }
@@ -60,27 +62,28 @@ impl DataSet {
         let frames: HashMap<&str, usize> =
             features.rows.iter().map(|row| (row.version_id.as_str(), row.frames as usize)).collect();
         let mut without_features = 0;
-        let mut of_split = |split: Split| -> Vec<Track> {
-            let usable = index.versions.iter().filter(|v| v.split == split && v.usable());
-            usable
-                .filter_map(|v| {
-                    let found = frames.get(v.version_id.as_str()).filter(|&&frames| frames > 0);
-                    without_features += usize::from(found.is_none());
-                    found.map(|&frames| Track {
-                        version_id: v.version_id.clone(),
-                        clique_id: v.clique_id.clone(),
+        let mut tracks_of = |split: Split| -> Vec<Track> {
+            let mut tracks = Vec::new();
+            for version in index.versions.iter().filter(|version| version.split == split && version.usable())
+            {
+                match frames.get(version.version_id.as_str()) {
+                    Some(&frames) if frames > 0 => tracks.push(Track {
+                        version_id: version.version_id.clone(),
+                        clique_id: version.clique_id.clone(),
                         frames,
-                    })
-                })
-                .collect()
+                    }),
+                    _ => without_features += 1,
+                }
+            }
+            tracks
         };
         let painted = match config.train.data {
             TrainingData::Features => None,
             TrainingData::Painted => Some(Painted::open(config, &held_out(&index))?),
         };
         let needs_training = painted.is_none() || config.train.features_share > 0.0;
-        let training = if needs_training { of_split(Split::Train) } else { Vec::new() };
-        let validation = of_split(Split::Val);
+        let training = if needs_training { tracks_of(Split::Train) } else { Vec::new() };
+        let validation = tracks_of(Split::Val);
         if training.is_empty() && needs_training {
             bail!("{}", nothing_to_train_on(&index, &config.features.index, folder));
         }
@@ -104,65 +107,63 @@ impl DataSet {
         .map(|set| Self { without_features, ..set }.with_painted(painted))
     }
 
-    /// Numbers the cliques and fills the store; `fill` gets the memory of each version. With `mapped`,
-    /// the store is a file in this folder.
+    /// Builds a data set of these tracks. `fill(positions, put)` supplies their magnitudes: `positions` maps version ids to
+    /// positions in the store, and `put(position, values)` stores the values of one track. With `mapped`, the store is a
+    /// memory-mapped file in that folder.
     pub(super) fn build(
         training: Vec<Track>,
         validation: Vec<Track>,
         cqt: CqtSettings,
         fingerprint: String,
         mapped: Option<&Path>,
-        fill: impl FnOnce(
-            &HashMap<String, usize>,
-            &mut dyn FnMut(usize, &[half::f16]) -> Result<()>,
-        ) -> Result<()>,
+        fill: impl FnOnce(&HashMap<String, usize>, &mut PutTrack<'_>) -> Result<()>,
     ) -> Result<Self> {
-        let splits = membership(&training, &validation);
-        // With other splits, the file would hold other tracks, or the same in another order.
-        let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits)));
-        let labels = number_cliques(&ids(&training));
-        let of_validation = number_cliques(&ids(&validation));
-        let cliques_fingerprint = clique_ids(&ids(&training));
+        let splits_fingerprint = splits_fingerprint_of(&training, &validation);
+        // Part of the name, because with other splits the file holds other tracks, or the same in another order.
+        let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits_fingerprint)));
+        let labels = label_cliques(&clique_ids(&training));
+        let validation_labels = label_cliques(&clique_ids(&validation));
+        let cliques_fingerprint = cliques_fingerprint_of(&clique_ids(&training));
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
         let positions = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
         let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&positions, put))?;
         let validation = finite_tracks(&store, count);
         Ok(Self {
-            training: count,
+            training_tracks: count,
             painted: None,
             labels,
-            validation_cliques: validation.iter().map(|&track| of_validation[track - count]).collect(),
+            validation_cliques: validation.iter().map(|&track| validation_labels[track - count]).collect(),
             validation,
             store,
             cqt,
             fingerprint,
             cliques_fingerprint,
-            splits,
+            splits_fingerprint,
             without_features: 0,
         })
     }
 
-    /// The same with works after the training tracks; all training items are labelled together.
+    /// Adds works after the training tracks; all training items are labelled together.
     fn with_painted(mut self, painted: Option<Painted>) -> Self {
         if let Some(painted) = painted {
-            let mut all = ids(&self.store.tracks()[..self.training]);
+            let mut all = clique_ids(&self.store.tracks()[..self.training_tracks]);
             all.extend(painted.ids());
-            self.labels = number_cliques(&all);
-            self.cliques_fingerprint = clique_ids(&all);
+            self.labels = label_cliques(&all);
+            self.cliques_fingerprint = cliques_fingerprint_of(&all);
             self.painted = Some(painted);
         }
         self
     }
 
-    /// The training split by label.
+    /// Returns the training split by label.
     pub fn cliques(&self) -> Cliques {
-        Cliques::from_labels(&self.labels[..self.training])
+        Cliques::from_labels(&self.labels[..self.training_tracks])
     }
 
-    /// The pools that batches of painted versions are drawn from: the sources of works and, with `features_share`, the
-    /// cliques of the training split that have a pair; `name` is the split's in messages. Pools without a share
-    /// are left out.
+    /// Returns the pools that batches of painted versions are drawn from: the sources of works and, with
+    /// `features_share`, the cliques of the training split that have a pair; `name` is the split's in messages.
+    /// Pools without a share are left out.
     pub fn pools(&self, painted: &Painted, features_share: f64, name: String) -> Vec<Pool> {
         let cliques = self.cliques();
         let stored =
@@ -170,7 +171,7 @@ impl DataSet {
         let mut pools = vec![Pool { name, share: features_share, cliques: stored.collect() }];
         for source in painted.sources() {
             let works = source.works.clone().map(|work| {
-                let item = self.training + work;
+                let item = self.training_tracks + work;
                 (self.labels[item], vec![item as u32])
             });
             pools.push(Pool {
@@ -183,12 +184,12 @@ impl DataSet {
         pools
     }
 
-    /// The name of a training item, for messages.
+    /// Returns the name of a training item, for messages.
     pub fn item_name(&self, item: u32) -> String {
         let item = item as usize;
         match &self.painted {
-            Some(painted) if item >= self.training => {
-                format!("{} (painted)", painted.id(item - self.training))
+            Some(painted) if item >= self.training_tracks => {
+                format!("{} (painted)", painted.id(item - self.training_tracks))
             }
             _ => self.store.tracks()[item].version_id.clone(),
         }
@@ -200,17 +201,17 @@ impl DataSet {
         works.chain([("features".to_owned(), self.fingerprint.clone())]).collect()
     }
 
-    /// Number of training cliques.
+    /// Returns the number of training cliques.
     pub fn classes(&self) -> usize {
         self.labels.iter().max().map_or(0, |&max| max as usize + 1)
     }
 
-    /// Why validation is not possible, if it is not: it needs two versions of a clique, a query
-    /// and its match, and another clique to distinguish them from.
+    /// Returns why validation is not possible, or `None` if it is: it needs two versions of one clique (a query and its
+    /// match) and another clique to distinguish them from.
     pub fn validation_obstacle(&self) -> Option<&'static str> {
         let mut seen = BTreeSet::new();
-        let pair = self.validation_cliques.iter().filter(|clique| !seen.insert(**clique)).count() > 0;
-        match (pair, seen.len()) {
+        let repeated = self.validation_cliques.iter().filter(|clique| !seen.insert(**clique)).count();
+        match (repeated > 0, seen.len()) {
             (_, 0) => Some("has no version with features"),
             (_, 1) => Some("has a single clique"),
             (false, _) => Some("has no clique with two versions"),
@@ -219,30 +220,30 @@ impl DataSet {
     }
 }
 
-/// The tracks from `first` on whose features are finite; a warning names the others, which would make every
+/// Returns the tracks from `first` on whose features are finite; a warning names the others, which would make every
 /// validation figure NaN.
 fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
     let finite = |track: &usize| store.view(*track).values.iter().all(|value| value.is_finite());
     let (finite, broken): (Vec<usize>, Vec<usize>) = (first..store.tracks().len()).partition(finite);
     if !broken.is_empty() {
         let ids: Vec<&str> =
-            broken.iter().map(|&track| store.tracks()[track].version_id.as_str()).take(NAMED).collect();
+            broken.iter().map(|&track| store.tracks()[track].version_id.as_str()).take(MAX_NAMED).collect();
         tracing::warn!(
             "{} validation versions have features that are not finite and are left out of validation ({}{}); \
              extract them again",
             broken.len(),
             ids.join(", "),
-            if broken.len() > NAMED { ", ..." } else { "" }
+            if broken.len() > MAX_NAMED { ", ..." } else { "" }
         );
     }
     finite
 }
 
-/// Versions that a message names at most.
-const NAMED: usize = 5;
+/// Maximum number of versions that a message names.
+const MAX_NAMED: usize = 5;
 
-/// Refuses features that were made from other audio than the index lists now: the version would be trained on
-/// under the name of another recording. Without a content hash in the index this cannot be checked.
+/// Refuses features that were made from other audio than the index lists now: a recording would be trained on under
+/// the id of another one. Without content hashes in the index this cannot be checked.
 fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder: &Path) -> Result<()> {
     let trained_on: HashSet<&str> = index
         .versions
@@ -262,20 +263,20 @@ fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder:
         other.len(),
         folder.display(),
         path.display(),
-        other[..other.len().min(NAMED)].join(", "),
-        if other.len() > NAMED { ", ..." } else { "" }
+        other[..other.len().min(MAX_NAMED)].join(", "),
+        if other.len() > MAX_NAMED { ", ..." } else { "" }
     )
 }
 
-/// Whether a file in a run's folder is a store of features that [`DataSet`] has put there.
+/// Returns whether a file of this name in a run's folder is a memory-mapped store of features that [`DataSet`] wrote.
 pub(crate) fn is_mapped_store(name: &str) -> bool {
     name.starts_with("features-") && name.ends_with(".f16")
 }
 
 impl DataSet {
-    /// Name of the file in a run's folder that holds these features, where they are mapped.
+    /// Returns the name of the file in a run's folder that holds these features, where they are mapped.
     pub(crate) fn mapped_file(&self) -> String {
-        mapped_name(&self.fingerprint, &self.splits)
+        mapped_name(&self.fingerprint, &self.splits_fingerprint)
     }
 }
 
@@ -283,7 +284,8 @@ fn mapped_name(features: &str, splits: &str) -> String {
     format!("features-{features}-{splits}.f16")
 }
 
-fn membership(training: &[Track], validation: &[Track]) -> String {
+/// Returns the fingerprint of the versions and cliques of both splits.
+fn splits_fingerprint_of(training: &[Track], validation: &[Track]) -> String {
     let mut fingerprint = Fingerprint::of("splits");
     for (split, tracks) in [("train", training), ("val", validation)] {
         fingerprint.add(split);
@@ -294,19 +296,19 @@ fn membership(training: &[Track], validation: &[Track]) -> String {
     fingerprint.finish()
 }
 
-/// The clique ids that the index holds out for validation and test.
+/// Returns the clique ids that the index holds out for validation and test.
 fn held_out(index: &Index) -> BTreeSet<&str> {
     let of_split = |version: &&bc_formats::index::Version| matches!(version.split, Split::Val | Split::Test);
     index.versions.iter().filter(of_split).map(|version| version.clique_id.as_str()).collect()
 }
 
-/// The clique id of every track.
-fn ids(tracks: &[Track]) -> Vec<&str> {
+/// Returns the clique id of every track.
+fn clique_ids(tracks: &[Track]) -> Vec<&str> {
     tracks.iter().map(|track| track.clique_id.as_str()).collect()
 }
 
-/// The fingerprint of the clique ids in the order of their numbers.
-fn clique_ids(ids: &[&str]) -> String {
+/// Returns the fingerprint of the different clique ids in ascending order.
+fn cliques_fingerprint_of(ids: &[&str]) -> String {
     let mut fingerprint = Fingerprint::of("cliques");
     for id in ids.iter().collect::<BTreeSet<_>>() {
         fingerprint.add(id);
@@ -314,13 +316,14 @@ fn clique_ids(ids: &[&str]) -> String {
     fingerprint.finish()
 }
 
-/// The rank of each clique id among all.
-fn number_cliques(ids: &[&str]) -> Vec<u32> {
+/// Returns a label for each clique id: its position among the different ids in ascending order.
+fn label_cliques(ids: &[&str]) -> Vec<u32> {
     let sorted: BTreeSet<&str> = ids.iter().copied().collect();
     let numbers: HashMap<&str, u32> = sorted.into_iter().zip(0..).collect();
     ids.iter().map(|id| numbers[id]).collect()
 }
 
+/// Returns the error message for an index without a training track that has features.
 fn nothing_to_train_on(index: &Index, path: &Path, features: &Path) -> String {
     let in_split = index.versions.iter().filter(|v| v.split == Split::Train).count();
     let usable = index.versions.iter().filter(|v| v.split == Split::Train && v.usable()).count();
@@ -349,22 +352,22 @@ mod tests {
             frames: 1,
         };
         let (a, b) = (track("a", "1"), track("b", "1"));
-        let first = membership(&[a.clone(), b.clone()], &[]);
-        assert_eq!(first, membership(&[a.clone(), b.clone()], &[]));
-        assert_ne!(first, membership(std::slice::from_ref(&b), std::slice::from_ref(&a)));
-        assert_ne!(first, membership(&[a, track("b", "2")], &[]));
+        let first = splits_fingerprint_of(&[a.clone(), b.clone()], &[]);
+        assert_eq!(first, splits_fingerprint_of(&[a.clone(), b.clone()], &[]));
+        assert_ne!(first, splits_fingerprint_of(std::slice::from_ref(&b), std::slice::from_ref(&a)));
+        assert_ne!(first, splits_fingerprint_of(&[a, track("b", "2")], &[]));
         assert!(is_mapped_store(&mapped_name("0123", &first)) && !is_mapped_store("features-notes.txt"));
     }
 
     #[test]
     fn cliques_have_the_fingerprint_of_their_ids_however_many_versions_they_have() {
-        let first = clique_ids(&["b", "a"]);
-        assert_eq!(first, clique_ids(&["a", "b", "a"]));
-        assert_ne!(first, clique_ids(&["a", "c"]));
+        let first = cliques_fingerprint_of(&["b", "a"]);
+        assert_eq!(first, cliques_fingerprint_of(&["a", "b", "a"]));
+        assert_ne!(first, cliques_fingerprint_of(&["a", "c"]));
     }
 
     #[test]
     fn cliques_are_numbered_by_the_order_of_their_ids() {
-        assert_eq!(number_cliques(&["b", "a", "b", "c"]), [1, 0, 1, 2]);
+        assert_eq!(label_cliques(&["b", "a", "b", "c"]), [1, 0, 1, 2]);
     }
 }

@@ -14,7 +14,7 @@ const VERSIONS: usize = 4;
 /// Lengths are drawn from this range, in seconds.
 const SECONDS: std::ops::RangeInclusive<f64> = 20.0..=120.0;
 
-/// A synthetic data set: uniform noise around one random profile per clique, so that there is
+/// Draws a synthetic data set: uniform noise around one random profile per clique, so that there is
 /// something that distinguishes cliques.
 pub(super) fn draw(seed: u64, cqt: CqtSettings) -> Result<DataSet> {
     let tracks = |split: &str, cliques: usize| -> Vec<Track> {

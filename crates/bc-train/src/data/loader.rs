@@ -12,12 +12,14 @@ use anyhow::{Result, bail};
 use super::{Assembler, Batch};
 use crate::sampler::{BatchPlan, Sampler};
 
-/// Finished batches each thread keeps ready.
+/// Number of finished batches that each thread keeps ready.
 const AHEAD: usize = 2;
 
 /// Batches from a position to the end of the last epoch.
 pub struct Loader {
+    /// The channel of each worker thread.
     channels: Vec<Receiver<Batch>>,
+    /// Index of the channel that holds the next batch.
     next: usize,
     /// The next batch, if [`Loader::peek`] has received it already.
     peeked: Option<Batch>,
@@ -40,10 +42,10 @@ impl Loader {
             .map(|worker| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let (assembler, plans) = (assembler.clone(), plans.clone());
-                let task = WorkerTask { worker, workers };
+                let task = WorkerTask { worker, workers, epoch, first, epochs };
                 std::thread::Builder::new()
                     .name(format!("loader-{worker}"))
-                    .spawn(move || run_worker(&assembler, &plans, task, (epoch, first, epochs), &sender))
+                    .spawn(move || run_worker(&assembler, &plans, task, &sender))
                     .expect("the system can start a thread");
                 receiver
             })
@@ -51,7 +53,7 @@ impl Loader {
         Self { channels, next: 0, peeked: None, waited: Duration::ZERO }
     }
 
-    /// The next batch, or `None` after the last one.
+    /// Returns the next batch, or `None` after the last one.
     pub fn next_batch(&mut self) -> Option<Batch> {
         let started = Instant::now();
         let batch = self.peeked.take().or_else(|| self.channels[self.next].recv().ok());
@@ -60,7 +62,7 @@ impl Loader {
         batch
     }
 
-    /// The next batch if it is ready, without waiting; it stays the next one.
+    /// Returns the next batch if it is ready, without waiting and without removing it.
     pub fn peek(&mut self) -> Option<&Batch> {
         if self.peeked.is_none() {
             self.peeked = self.channels[self.next].try_recv().ok();
@@ -68,7 +70,7 @@ impl Loader {
         self.peeked.as_ref()
     }
 
-    /// The batch at a known position.
+    /// Returns the batch at a known position.
     ///
     /// # Errors
     /// A worker thread has died (a bug of the program, whose message was printed before).
@@ -83,18 +85,28 @@ impl Loader {
     }
 }
 
+/// The batches that one worker thread makes.
 struct WorkerTask {
+    /// Number of this thread.
     worker: usize,
+    /// Number of threads.
     workers: usize,
+    /// Epoch of the first batch.
+    epoch: u64,
+    /// Index of the first batch in its epoch.
+    first: usize,
+    /// Number of epochs; the last one is `epochs - 1`.
+    epochs: u64,
 }
 
-/// Plans of epochs, made once for all threads, which are never more than one epoch from each other.
+/// The plan of the current epoch, which all threads share.
 struct Plans {
     sampler: Sampler,
     current: Mutex<Option<(u64, Arc<Vec<BatchPlan>>)>>,
 }
 
 impl Plans {
+    /// Returns the plan of an epoch, and keeps it for the other threads. (They are never more than one epoch apart.)
     fn of(&self, epoch: u64) -> Arc<Vec<BatchPlan>> {
         let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*current {
@@ -108,22 +120,17 @@ impl Plans {
     }
 }
 
-fn run_worker(
-    assembler: &Assembler,
-    plans: &Plans,
-    task: WorkerTask,
-    (epoch, first, epochs): (u64, usize, u64),
-    sender: &SyncSender<Batch>,
-) {
+/// Makes the batches of one worker thread and sends them in order, until the last epoch ends or the loader is dropped.
+fn run_worker(assembler: &Assembler, plans: &Plans, task: WorkerTask, sender: &SyncSender<Batch>) {
     let mut number = 0;
-    for e in epoch..epochs {
-        let plan = plans.of(e);
-        let skipped = if e == epoch { first } else { 0 };
-        for (index, batch) in plan.iter().enumerate().skip(skipped) {
+    for epoch in task.epoch..task.epochs {
+        let plan = plans.of(epoch);
+        let first = if epoch == task.epoch { task.first } else { 0 };
+        for (index, batch) in plan.iter().enumerate().skip(first) {
             let is_own = number % task.workers == task.worker;
             number += 1;
-            if is_own && sender.send(assembler.assemble(e, index, batch)).is_err() {
-                // The consumer is gone: training has ended.
+            if is_own && sender.send(assembler.assemble(epoch, index, batch)).is_err() {
+                // The loader was dropped: training has ended.
                 return;
             }
         }

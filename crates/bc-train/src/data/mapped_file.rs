@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "a file that changes under a map is undefined behaviour; those of a run are replaced whole"
+    reason = "changing a mapped file is undefined behaviour; a run's files are only ever replaced as a whole"
 )]
 
 use std::fs::File;
@@ -23,7 +23,7 @@ pub(super) fn open(path: &Path) -> Result<Mmap> {
     unsafe { Mmap::map(&file) }.with_context(failed)
 }
 
-/// Maps a file to write it, which has its final size and still a temporary name.
+/// Maps a file for writing; it has its final size, and still a temporary name.
 ///
 /// # Errors
 /// The file cannot be mapped.

@@ -43,8 +43,8 @@ pub struct Source {
 }
 
 impl Painted {
-    /// Reads the training works of `[paint]`. Works whose id is in `held_out`, the cliques that the index holds
-    /// out for validation and test, are left out, which a warning says.
+    /// Reads the training works of `[paint]`. Works whose id is in `held_out` (the cliques that the index holds out for
+    /// validation and test) are left out with a warning.
     ///
     /// # Errors
     /// The errors of [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
@@ -118,27 +118,27 @@ impl Painted {
         Ok(())
     }
 
-    /// The sources with their works.
+    /// Returns the sources with their works.
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
 
-    /// The id of every work, which is its clique.
+    /// Returns the id of every work, which is its clique.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.works.iter().map(|work| work.id.as_str())
     }
 
-    /// Number of works.
+    /// Returns the number of works.
     pub fn len(&self) -> usize {
         self.works.len()
     }
 
-    /// Whether there are no works, which [`Painted::open`] does not allow.
+    /// Returns whether there are no works, which [`Painted::open`] does not allow.
     pub fn is_empty(&self) -> bool {
         self.works.is_empty()
     }
 
-    /// The id of one work.
+    /// Returns the id of one work.
     pub fn id(&self, work: usize) -> &str {
         &self.works[work].id
     }
@@ -152,7 +152,7 @@ impl Painted {
     }
 }
 
-/// Everything that painting depends on, besides the run's own settings.
+/// Returns everything that painting depends on, besides the run's own settings.
 fn settings(
     config: &Config,
     painted: &Painted,

@@ -14,17 +14,17 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// A patch of zeros.
+    /// Creates a patch of zeros.
     pub fn zeros(bins: usize, frames: usize) -> Self {
         Self { bins, frames, data: vec![0.0; bins * frames] }
     }
 
-    /// The values of one bin over time.
+    /// Returns the values of one bin over time.
     pub fn row(&self, bin: usize) -> &[f32] {
         &self.data[bin * self.frames..(bin + 1) * self.frames]
     }
 
-    /// The values of one bin over time, to change.
+    /// Returns the values of one bin over time, to change.
     pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
         &mut self.data[bin * self.frames..(bin + 1) * self.frames]
     }

@@ -28,20 +28,24 @@ pub struct Store {
     block: Block,
 }
 
+/// Stores the values of one track (bins x frames, row-major), given its position among the tracks.
+pub type PutTrack<'a> = dyn FnMut(usize, &[f16]) -> Result<()> + 'a;
+
+/// The magnitudes of all tracks.
 enum Block {
     Memory(Vec<f16>),
     Mapped(memmap2::Mmap),
 }
 
 impl Store {
-    /// Allocates memory for `tracks`, filled by `fill`, which gets the memory for the values of a
-    /// track by its position. With `file`, the block lives there, and a complete one that
-    /// an earlier start left is used as it is.
+    /// Builds a store of `tracks`, whose magnitudes `fill` supplies: it calls its argument with the position and the
+    /// values of each track. With `file`, the block is that file, mapped into memory; a complete file of an earlier start
+    /// is used again.
     pub fn build(
         bins: usize,
         tracks: Vec<Track>,
         file: Option<&Path>,
-        fill: impl FnOnce(&mut dyn FnMut(usize, &[f16]) -> Result<()>) -> Result<()>,
+        fill: impl FnOnce(&mut PutTrack<'_>) -> Result<()>,
     ) -> Result<Self> {
         let mut offsets = Vec::with_capacity(tracks.len());
         let mut total = 0;
@@ -66,22 +70,22 @@ impl Store {
         Ok(Self { bins, tracks, offsets, block })
     }
 
-    /// Number of bins.
+    /// Returns the number of bins.
     pub fn bins(&self) -> usize {
         self.bins
     }
 
-    /// All tracks.
+    /// Returns all tracks.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
     }
 
-    /// Size of the block in bytes.
+    /// Returns the size of the block in bytes.
     pub fn bytes(&self) -> usize {
         2 * self.values().len()
     }
 
-    /// The features of one track.
+    /// Returns the features of one track.
     pub fn view(&self, track: usize) -> TrackView<'_> {
         let frames = self.tracks[track].frames;
         let from = self.offsets[track];
@@ -96,12 +100,13 @@ impl Store {
     }
 }
 
+/// Copies the values of each track that `fill` supplies to its offset in `block`.
 fn fill_block(
     tracks: &[Track],
     offsets: &[usize],
     bins: usize,
     block: &mut [f16],
-    fill: impl FnOnce(&mut dyn FnMut(usize, &[f16]) -> Result<()>) -> Result<()>,
+    fill: impl FnOnce(&mut PutTrack<'_>) -> Result<()>,
 ) -> Result<()> {
     fill(&mut |track, values| {
         let size = bins * tracks[track].frames;
@@ -116,6 +121,7 @@ fn fill_block(
     })
 }
 
+/// Writes a file of `bytes` bytes, whose content `fill` writes through a memory map.
 fn write_block(path: &Path, bytes: u64, fill: impl FnOnce(&mut [f16]) -> Result<()>) -> Result<()> {
     let mut file = bc_formats::atomic::AtomicFile::create(path)?;
     let failed = || format!("cannot write {} (is the disk full?)", path.display());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bc_nn::Peers;
 use bc_ranks::{Ranks, Values};
 
-/// The connection of a network's batch norms to those of the other ranks.
+/// Connects a network's batch norms with those of the other ranks.
 pub(super) struct BatchNormExchange {
     channel: Ranks,
     /// Whether this rank has no share of the batch.
@@ -14,6 +14,7 @@ pub(super) struct BatchNormExchange {
 }
 
 impl BatchNormExchange {
+    /// Exchanges statistics over `channel`, which must not be used by anything else.
     pub fn new(channel: Ranks) -> Self {
         Self { channel, idle: AtomicBool::new(false) }
     }

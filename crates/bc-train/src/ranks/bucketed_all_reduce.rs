@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bc_nn::{Gradients, Listener};
+use bc_nn::{GradientListener, Gradients};
 use bc_ranks::{Ranks, Values};
 
 use super::reduction_cost::ReductionCost;
@@ -31,18 +31,20 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Creates an empty bucket for these parameters, whose values end at `end`.
     fn new(parameters: Vec<(usize, usize)>, end: usize) -> Self {
         let missing = parameters.len();
         Self { values: vec![0.0; end + missing], parameters, end, missing }
     }
 
+    /// Empties the bucket for the next step.
     fn empty(&mut self) {
         self.values.fill(0.0);
         self.missing = self.parameters.len();
     }
 
-    /// Writes the sums back to the gradients.
-    fn put_back(&self, gradients: &mut Gradients) -> Result<()> {
+    /// Replaces the gradients of the bucket's parameters by the sums in the bucket.
+    fn write_sums_to(&self, gradients: &mut Gradients) -> Result<()> {
         let ends = self.parameters.iter().skip(1).map(|(_, from)| *from).chain([self.end]);
         for (slot, (&(index, from), to)) in self.parameters.iter().zip(ends).enumerate() {
             let written = self.values[self.end + slot] > 0.0;
@@ -51,6 +53,7 @@ impl Bucket {
         Ok(())
     }
 
+    /// Writes the gradient of the parameter at `slot`.
     fn fill(&mut self, slot: usize, values: &[f32]) {
         let from = self.parameters[slot].1;
         self.values[from..from + values.len()].copy_from_slice(values);
@@ -72,6 +75,7 @@ struct PendingBuckets {
 }
 
 impl PendingBuckets {
+    /// Groups parameters of these sizes into buckets, the last parameter first.
     fn new(sizes: &[usize], sender: Sender<Bucket>) -> Self {
         let mut slots = vec![(0, 0); sizes.len()];
         let (mut buckets, mut parameters, mut end) = (Vec::new(), Vec::new(), 0);
@@ -86,8 +90,9 @@ impl PendingBuckets {
         Self { buckets, slots, complete: vec![false; sizes.len()], next: 0, sender }
     }
 
-    /// Takes a complete gradient, or `None` if there is none.
-    fn take(&mut self, index: usize, values: Option<&[f32]>) {
+    /// Puts the complete gradient of a parameter (`None` if it has none) into its bucket, and sends all buckets whose turn
+    /// it is and that are complete.
+    fn add(&mut self, index: usize, values: Option<&[f32]>) {
         let (number, slot) = self.slots[index];
         let Some(bucket) = &mut self.buckets[number] else { return };
         if std::mem::replace(&mut self.complete[index], true) {
@@ -99,7 +104,7 @@ impl PendingBuckets {
         bucket.missing -= 1;
         while let Some(bucket) = self.buckets.get_mut(self.next).and_then(|b| b.take_if(|b| b.missing == 0)) {
             self.next += 1;
-            // A thread that has ended returns its error when its result is received.
+            // If the thread has ended, its error is returned when the sums are received.
             let _ = self.sender.send(bucket);
         }
     }
@@ -114,27 +119,29 @@ impl PendingBuckets {
 /// A listener that puts gradients into the pending buckets.
 struct BucketListener(Arc<Mutex<PendingBuckets>>);
 
-impl Listener for BucketListener {
+impl GradientListener for BucketListener {
     fn complete(&mut self, index: usize, values: &[f32]) -> Result<()> {
-        locked(&self.0).take(index, Some(values));
+        lock(&self.0).add(index, Some(values));
         Ok(())
     }
 }
 
-fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
-    cell.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bucket that was summed, and how long that took.
 type Summed = Result<(Bucket, Duration)>;
 
-/// The thread that sums buckets, with the channels to and from it.
+/// Sums gradients over ranks in buckets, on a thread of its own.
 pub(super) struct BucketedAllReduce {
     channel: Ranks,
+    /// `None` before the first step.
     running: Option<Running>,
     cost: ReductionCost,
 }
 
+/// The thread that sums buckets, with the channels to and from it.
 struct Running {
     pending: Arc<Mutex<PendingBuckets>>,
     summed: Receiver<Summed>,
@@ -142,6 +149,7 @@ struct Running {
 }
 
 impl Running {
+    /// Starts the thread, for gradients of these sizes.
     fn start(channel_of_ranks: Ranks, sizes: &[usize]) -> Result<Self> {
         let (sender, buckets) = channel();
         let (summed_sender, summed) = channel();
@@ -153,6 +161,7 @@ impl Running {
     }
 }
 
+/// Sums the buckets that arrive over the ranks and returns them, until a sum fails or the channels are closed.
 fn sum_all(ranks: &Ranks, buckets: &Receiver<Bucket>, summed: &Sender<Summed>) {
     while let Ok(mut bucket) = buckets.recv() {
         let started = Instant::now();
@@ -165,16 +174,17 @@ fn sum_all(ranks: &Ranks, buckets: &Receiver<Bucket>, summed: &Sender<Summed>) {
 }
 
 impl BucketedAllReduce {
-    /// `channel` must not be used by anything else.
+    /// Sums gradients over `channel`, which must not be used by anything else.
     pub fn new(channel: Ranks) -> Self {
         Self { channel, running: None, cost: ReductionCost::default() }
     }
 
+    /// Returns the running thread; the first call starts it.
     fn running(&mut self, gradients: &Gradients) -> Result<&Running> {
         if self.running.is_none() {
             let sizes = gradients.sizes();
             let running = Running::start(self.channel.clone(), &sizes)?;
-            self.cost.buckets = locked(&running.pending).buckets.len();
+            self.cost.buckets = lock(&running.pending).buckets.len();
             self.cost.bytes = size_of::<f32>() * sizes.iter().sum::<usize>();
             self.running = Some(running);
         }
@@ -182,43 +192,43 @@ impl BucketedAllReduce {
     }
 
     /// Sends gradients as soon as they are complete, from the next backward pass on.
-    pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
+    pub fn send_when_complete(&mut self, gradients: &mut Gradients) -> Result<()> {
         let pending = self.running(gradients)?.pending.clone();
-        gradients.listen(Some(Box::new(BucketListener(pending))));
+        gradients.set_listener(Some(Box::new(BucketListener(pending))));
         Ok(())
     }
 
     /// Sends the remaining gradients and replaces all gradients by their sums.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
-        gradients.listen(None);
+        gradients.set_listener(None);
         let buckets = self.running(gradients)?.pending.clone();
-        send_remaining(&mut locked(&buckets), gradients)?;
+        send_remaining(&mut lock(&buckets), gradients)?;
         for number in 0..self.cost.buckets {
             let started = Instant::now();
             let summed = self.running(gradients)?.summed.recv();
             let (mut bucket, took) = summed.context("the thread that sums gradients has ended")??;
             self.cost.waiting += started.elapsed();
             self.cost.summing += took;
-            bucket.put_back(gradients)?;
+            bucket.write_sums_to(gradients)?;
             bucket.empty();
-            locked(&buckets).buckets[number] = Some(bucket);
+            lock(&buckets).buckets[number] = Some(bucket);
         }
-        locked(&buckets).reset();
+        lock(&buckets).reset();
         self.cost.steps += 1;
         Ok(())
     }
 
-    /// The cost so far.
+    /// Returns the cost so far.
     pub fn cost(&self) -> ReductionCost {
         self.cost
     }
 }
 
-/// Sends parameters that the last backward pass did not reach: their gradients are from earlier passes, or there are none.
+/// Sends the gradients of parameters that the last backward pass did not reach: those of earlier passes, or none.
 fn send_remaining(pending: &mut PendingBuckets, gradients: &Gradients) -> Result<()> {
     for index in 0..pending.complete.len() {
         if !pending.complete[index] {
-            pending.take(index, gradients.values(index)?.as_deref());
+            pending.add(index, gradients.values(index)?.as_deref());
         }
     }
     Ok(())
@@ -228,7 +238,7 @@ impl Drop for BucketedAllReduce {
     fn drop(&mut self) {
         let Some(Running { pending, summed, thread }) = self.running.take() else { return };
         // A thread in the middle of a sum may wait for a rank that has ended, and must not be waited for.
-        let idle = locked(&pending).next == 0;
+        let idle = lock(&pending).next == 0;
         drop((pending, summed));
         if idle && !std::thread::panicking() {
             let _ = thread.join();
@@ -281,7 +291,7 @@ mod tests {
             if rank == 1 {
                 gradients.replace(0, Some(&[1.0, 2.0, 3.0])).unwrap();
             }
-            reduction.listen(gradients).unwrap();
+            reduction.send_when_complete(gradients).unwrap();
             gradients.replace(1, Some(&vec![value; BUCKET + 1])).unwrap();
             gradients.replace(3, Some(&[10.0 * value])).unwrap();
         });

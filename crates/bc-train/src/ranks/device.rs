@@ -1,9 +1,9 @@
 //! Chooses the device of each rank and connects the GPUs of all ranks.
 //!
-//! All ranks have the same configuration, and so the same device name: with several ranks on a machine, `cuda` and `cuda:0` are
-//! the GPU of the rank's number there. No two ranks may have one GPU. GPUs are connected by NCCL where all ranks can
-//! load it; otherwise they exchange values through the host's memory, and rank 0
-//! warns and gives the reason.
+//! All ranks have the same configuration, and so the same device name. With several ranks on a machine, `cuda` and `cuda:0`
+//! stand for a different GPU in each rank: that of the rank's number on its machine. Two ranks must not share a GPU. GPUs are
+//! connected by NCCL if all ranks can load it; otherwise they exchange values through the host's memory, and rank 0 warns
+//! and gives the reason.
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::TrainConfig;
@@ -25,19 +25,19 @@ pub fn open(ranks: &Ranks, train: &TrainConfig) -> Result<Backend> {
     }
     let local = LocalRank::find(ranks)?;
     let gpu = Gpu::open(&device_name(&train.device, &local, gpus::count()?)?, precision)?;
-    // By the UUID alone: containers of one machine may have host names of their own.
-    refuse_shared(ranks, &gpu.uuid()?)?;
+    // UUIDs are compared without host names, because containers of one machine may have names of their own.
+    refuse_shared_gpu(ranks, &gpu.uuid()?)?;
     let own = match ranks.is_first() {
         true => gpus::new_id(),
         false => gpus::require_connection().map(|()| Vec::new()),
     };
-    match id_of_all(ranks, own)? {
+    match share_connection_id(ranks, own)? {
         Some(id) => gpu.connected(&id, [ranks.rank(), ranks.size()], train.deterministic),
         None => Ok(gpu.alone()),
     }
 }
 
-/// A rank among those of its machine.
+/// The position of a rank among those of its machine.
 #[derive(Debug)]
 struct LocalRank {
     host: String,
@@ -61,7 +61,7 @@ impl LocalRank {
     }
 }
 
-/// The GPU of a rank, of the `gpus` that it sees.
+/// Returns the name of the GPU of a rank, among the `gpus` that it sees.
 fn device_name(device: &str, local: &LocalRank, gpus: usize) -> Result<String> {
     let LocalRank { host, number, ranks } = local;
     if *ranks == 1 {
@@ -86,8 +86,8 @@ fn device_name(device: &str, local: &LocalRank, gpus: usize) -> Result<String> {
     Ok(format!("cuda:{number}"))
 }
 
-/// No two ranks may have one GPU, which `own` names.
-fn refuse_shared(ranks: &Ranks, own: &str) -> Result<()> {
+/// Refuses ranks that share a GPU; `own` is the UUID of this rank's GPU.
+fn refuse_shared_gpu(ranks: &Ranks, own: &str) -> Result<()> {
     let all = ranks.texts(own)?;
     for (rank, gpu) in all.iter().enumerate() {
         if let Some(other) = all[..rank].iter().position(|other| other == gpu) {
@@ -101,9 +101,9 @@ fn refuse_shared(ranks: &Ranks, own: &str) -> Result<()> {
     Ok(())
 }
 
-/// Distributes the id that rank 0 has made (`own`; in other ranks, `own` tells whether they can use it). Returns `None` if a
-/// rank cannot use it, of which rank 0 warns.
-fn id_of_all(ranks: &Ranks, own: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+/// Distributes the id by which the GPUs are connected. In rank 0, `own` is the new id; in the others, it is empty, or the
+/// error why they cannot be connected. Returns `None` if any rank has an error; rank 0 then warns.
+fn share_connection_id(ranks: &Ranks, own: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     let reason = own.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
     let reasons = ranks.texts(&reason)?;
     if let Some(rank) = reasons.iter().position(|reason| !reason.is_empty()) {
@@ -171,17 +171,19 @@ mod tests {
     #[test]
     fn two_ranks_on_one_gpu_are_refused() {
         let gpus = ["GPU-a of one", "GPU-b of one", "GPU-a of one"];
-        for refused in in_each(3, |ranks| refuse_shared(&ranks, gpus[ranks.rank()])) {
+        for refused in in_each(3, |ranks| refuse_shared_gpu(&ranks, gpus[ranks.rank()])) {
             let error = refused.unwrap_err().to_string();
             assert!(error.contains("ranks 0 and 2 of 3") && error.contains("GPU-a"), "{error}");
         }
-        in_each(2, |ranks| refuse_shared(&ranks, gpus[ranks.rank()])).into_iter().for_each(Result::unwrap);
+        in_each(2, |ranks| refuse_shared_gpu(&ranks, gpus[ranks.rank()]))
+            .into_iter()
+            .for_each(Result::unwrap);
     }
 
     #[test]
     fn all_ranks_get_the_id_of_rank_0_unless_one_lacks_nccl() {
         let own = |ranks: &Ranks| if ranks.is_first() { vec![7u8; 128] } else { Vec::new() };
-        for id in in_each(3, |ranks| id_of_all(&ranks, Ok(own(&ranks))).unwrap()) {
+        for id in in_each(3, |ranks| share_connection_id(&ranks, Ok(own(&ranks))).unwrap()) {
             assert_eq!(id, Some(vec![7; 128]));
         }
         for without in [0, 2] {
@@ -189,7 +191,10 @@ mod tests {
                 true => Err(anyhow!("cannot load libnccl.so")),
                 false => Ok(own(ranks)),
             };
-            assert_eq!(in_each(3, |ranks| id_of_all(&ranks, lacks(&ranks)).unwrap()), [None, None, None]);
+            assert_eq!(
+                in_each(3, |ranks| share_connection_id(&ranks, lacks(&ranks)).unwrap()),
+                [None, None, None]
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Training by several ranks (processes) that share every batch, with the result of one.
 //!
 //! Each rank computes its share of a batch ([`crate::sampler::Shares`]). Three things need the others: batch norms
-//! ([`batch_norm_exchange`]), losses over pairs and triplets, which see the embeddings of all ([`RankSync::rows_of_all`]), and the
+//! ([`batch_norm_exchange`]), losses over pairs and triplets, which see the embeddings of all ([`RankSync::gather_rows`]), and the
 //! gradients, which are summed while the backward pass continues ([`bucketed_all_reduce`]), or after it if they are on GPUs
 //! ([`single_all_reduce`]). With a single rank, nothing of this is needed. [`device`] gives each rank a device of its own.
 
@@ -73,28 +73,28 @@ impl RankSync {
         })
     }
 
-    /// The other ranks, for the network's norms; `None` if they are not shared.
+    /// Returns the other ranks, for the network's norms; `None` if they are not shared.
     pub fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.norms.clone().map(|norms| norms as Arc<dyn Peers>)
     }
 
-    /// Prepares for forward and backward passes of a batch with these shares.
-    pub fn begin(&self, shares: &Shares) {
+    /// Prepares for the forward and backward passes of a batch with these shares.
+    pub fn begin_batch(&self, shares: &Shares) {
         if let Some(norms) = &self.norms {
             norms.set_idle(shares.is_idle());
         }
     }
 
-    /// Whether there is no other rank.
+    /// Returns whether there is no other rank.
     pub fn is_alone(&self) -> bool {
         self.ranks.is_alone()
     }
 
-    /// The rows (of `dim` values) of every rank in the order of the batch.
+    /// Gathers the rows (of `dim` values) of every rank in the order of the batch.
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn rows_of_all(&self, own: Vec<f32>, dim: usize, shares: &Shares) -> Result<Vec<f32>> {
+    pub fn gather_rows(&self, own: Vec<f32>, dim: usize, shares: &Shares) -> Result<Vec<f32>> {
         if self.is_alone() {
             return Ok(own);
         }
@@ -116,7 +116,7 @@ impl RankSync {
         shares.own().iter().flat_map(|&slot| &all[slot as usize * dim..][..dim]).copied().collect()
     }
 
-    /// The sum of a value over ranks.
+    /// Sums a value over ranks.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -130,9 +130,9 @@ impl RankSync {
     ///
     /// # Errors
     /// A thread that cannot be started.
-    pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
+    pub fn send_when_complete(&mut self, gradients: &mut Gradients) -> Result<()> {
         match &mut self.reduction {
-            GradientReduction::Bucketed(reduction) => reduction.listen(gradients),
+            GradientReduction::Bucketed(reduction) => reduction.send_when_complete(gradients),
             GradientReduction::None | GradientReduction::Single(_) => Ok(()),
         }
     }
@@ -149,11 +149,11 @@ impl RankSync {
         }
     }
 
-    /// If norms are not shared, replaces the running statistics by those of rank 0.
+    /// Replaces the running statistics by those of rank 0, if batch norms are not shared.
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn share_running(&self, running: &mut Parameters) -> Result<()> {
+    pub fn broadcast_running_statistics(&self, running: &mut Parameters) -> Result<()> {
         if self.is_alone() || self.norms.is_some() {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl RankSync {
         let mut counts = vec![0; self.ranks.size()];
         counts[0] = len;
         let own = if self.ranks.is_first() { backend.read(running.flat(), 0..len)? } else { Vec::new() };
-        // All statistics in one message: a network has a hundred of them, and a step is short.
+        // All statistics are sent in one message: a network has about a hundred of them, and a step is short.
         let first = self.ranks.gather(&own, &counts)?;
         backend.write(running.flat_mut(), 0, &first, false)?;
         running.changed()
@@ -171,7 +171,7 @@ impl RankSync {
     ///
     /// # Errors
     /// They differ.
-    pub fn check_same(&self, fingerprint: impl FnOnce() -> Result<String>) -> Result<()> {
+    pub fn require_same_network(&self, fingerprint: impl FnOnce() -> Result<String>) -> Result<()> {
         if self.ranks.is_alone() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl RankSync {
         )
     }
 
-    /// The cost of summing the gradients so far; `None` with one rank.
+    /// Returns the cost of summing the gradients so far; `None` with one rank.
     pub fn reduction_cost(&self) -> Option<ReductionCost> {
         match &self.reduction {
             GradientReduction::None => None,

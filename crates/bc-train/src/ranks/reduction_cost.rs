@@ -33,7 +33,7 @@ pub struct ReductionCost {
 }
 
 impl ReductionCost {
-    /// Share of the time of the sums that overlapped with the backward pass.
+    /// Returns the share of the time of the sums that overlapped with the backward pass, from 0 to 1.
     pub fn overlap(&self) -> f64 {
         if self.summing.is_zero() {
             return 0.0;

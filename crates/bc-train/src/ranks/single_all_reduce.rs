@@ -21,7 +21,7 @@ pub(super) struct SingleAllReduce {
 }
 
 impl SingleAllReduce {
-    /// `channel` must not be used by anything else.
+    /// Sums gradients over `channel`, which must not be used by anything else.
     pub fn new(channel: Ranks) -> Self {
         Self { channel, cost: ReductionCost::default() }
     }
@@ -53,7 +53,7 @@ impl SingleAllReduce {
         Ok(())
     }
 
-    /// For each gradient, whether any rank has one.
+    /// Returns for each gradient whether any rank has it.
     fn written_by_any(&self, own: &[bool]) -> Result<Vec<bool>> {
         let own: Vec<u8> = own.iter().map(|written| u8::from(*written)).collect();
         let all = self.channel.gather(&own, &vec![own.len(); self.channel.size()])?;
@@ -62,7 +62,7 @@ impl SingleAllReduce {
             .collect())
     }
 
-    /// The cost so far.
+    /// Returns the cost so far.
     pub fn cost(&self) -> ReductionCost {
         self.cost
     }

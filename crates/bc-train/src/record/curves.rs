@@ -12,6 +12,7 @@ const SIZE: (u32, u32) = (1100, 1000);
 /// Maximum number of points of a curve: more than pixels would not be visible.
 const MAX_POINTS: usize = 1100;
 
+/// The label of a curve, and its points (step, value).
 type Curve = (&'static str, Vec<(f64, f64)>);
 
 /// Draws `lines` into the PNG `path`.
@@ -43,6 +44,7 @@ pub(super) fn draw(path: &Path, lines: &[Line]) -> Result<()> {
     })
 }
 
+/// Draws one chart with its curves and a legend.
 fn panel(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), Box<dyn std::error::Error>> {
     let points = || curves.iter().flat_map(|(_, points)| points);
     let last = points().map(|p| p.0).fold(1.0, f64::max);
@@ -78,6 +80,7 @@ fn panel(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), Box<dyn s
     Ok(())
 }
 
+/// Returns the curve of a value of the optimiser steps.
 fn steps(lines: &[Line], value: impl Fn(&super::StepLine) -> f64) -> Vec<(f64, f64)> {
     downsample(lines.iter().filter_map(|line| match line {
         Line::Step(line) => Some((line.step as f64, value(line))),
@@ -85,6 +88,7 @@ fn steps(lines: &[Line], value: impl Fn(&super::StepLine) -> f64) -> Vec<(f64, f
     }))
 }
 
+/// Returns the curve of a value of the validations.
 fn validations(lines: &[Line], value: impl Fn(&super::ValidationLine) -> f64) -> Vec<(f64, f64)> {
     downsample(lines.iter().filter_map(|line| match line {
         Line::Validation(line) => Some((line.step as f64, value(line))),
@@ -92,7 +96,8 @@ fn validations(lines: &[Line], value: impl Fn(&super::ValidationLine) -> f64) ->
     }))
 }
 
-/// At most [`MAX_POINTS`] points, each the mean of as many neighbours.
+/// Reduces a curve to at most [`MAX_POINTS`] points by averaging groups of neighbours. Points that are not finite are left
+/// out.
 fn downsample(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let points: Vec<(f64, f64)> = points.filter(|(_, y)| y.is_finite()).collect();
     let group = points.len().div_ceil(MAX_POINTS).max(1);

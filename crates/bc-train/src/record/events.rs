@@ -31,7 +31,7 @@ impl EventWriter {
     }
 
     /// Adds the scalars of one step.
-    pub fn scalars(&mut self, step: u64, wall_time_s: f64, values: &[(&str, f64)]) -> Result<()> {
+    pub fn write_scalars(&mut self, step: u64, wall_time_s: f64, values: &[(&str, f64)]) -> Result<()> {
         let mut summary = Message::default();
         for (tag, value) in values {
             let mut v = Message::default();
@@ -113,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.out.tfevents.1.test");
         let mut w = EventWriter::create(&path).unwrap();
-        w.scalars(7, 1.0, &[("train/loss", 0.5), ("train/lr", 1e-3)]).unwrap();
+        w.write_scalars(7, 1.0, &[("train/loss", 0.5), ("train/lr", 1e-3)]).unwrap();
         drop(w);
         let bytes = std::fs::read(&path).unwrap();
         let mut records = Vec::new();

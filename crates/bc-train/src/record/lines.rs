@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// The scalars of this line for TensorBoard.
+    /// Returns the scalars of this line for TensorBoard.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
             Line::Start(_) => Vec::new(),
@@ -143,7 +143,7 @@ impl Line {
     }
 }
 
-/// The point from which a run is resumed, up to which its record is kept.
+/// The point up to which the record of a run is kept when the run is started or resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
     /// The run begins: nothing is kept.
@@ -169,12 +169,12 @@ impl Resumed {
 }
 
 /// The bytes of a line, and its content if this program can read it.
-pub(super) type Read = (Vec<u8>, Option<Line>);
+pub(super) type ReadLine = (Vec<u8>, Option<Line>);
 
-/// The lines of `path` that are kept when the run continues from `resumed`, each with its bytes. A line that this
+/// Reads the lines of `path` that are kept when the run continues from `resumed`, each with its bytes. A line that this
 /// program cannot read is kept (another version may have written it), unless it names a later step. A last line
 /// cut off by a kill is dropped.
-pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
+pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<ReadLine>> {
     if resumed == Resumed::Never {
         return Ok(Vec::new());
     }
@@ -209,7 +209,8 @@ pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
     Ok(kept)
 }
 
-pub(super) fn push(text: &mut Vec<u8>, line: &Line) -> Result<()> {
+/// Appends a line to `text` as JSON.
+pub(super) fn append(text: &mut Vec<u8>, line: &Line) -> Result<()> {
     serde_json::to_writer(&mut *text, line).context("a line of metrics cannot be written as JSON")?;
     text.push(b'\n');
     Ok(())
@@ -241,7 +242,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let mut text = Vec::new();
         for n in 1..=3 {
-            push(&mut text, &step(n)).unwrap();
+            append(&mut text, &step(n)).unwrap();
         }
         text.extend_from_slice(b"{\"kind\":\"step\",\"st");
         std::fs::write(&path, &text).unwrap();
@@ -282,7 +283,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut text = Vec::new();
-        push(&mut text, &step(2)).unwrap();
+        append(&mut text, &step(2)).unwrap();
         let validation = ValidationLine {
             step: 2,
             epoch: 0,
@@ -295,7 +296,7 @@ mod tests {
             seconds: 1.0,
             time: 1.0,
         };
-        push(&mut text, &Line::Validation(validation)).unwrap();
+        append(&mut text, &Line::Validation(validation)).unwrap();
         std::fs::write(&path, text).unwrap();
         let lines = |validated| read(&path, Resumed::After { step: 2, validated }).unwrap();
         assert_eq!((lines(false).len(), lines(true).len()), (1, 2));

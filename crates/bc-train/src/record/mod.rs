@@ -28,17 +28,18 @@ pub(crate) const CURVES: &str = "curves.png";
 /// Writes metrics, events and curves of one run.
 pub struct Recorder {
     folder: PathBuf,
-    /// `None`: another process records.
+    /// `metrics.jsonl`; `None` if another process records.
     metrics: Option<File>,
-    /// `None` after an error: training does not need them.
+    /// TensorBoard's event file; `None` after an error, because training does not need it.
     events: Option<EventWriter>,
+    /// All lines so far, for the curves.
     lines: Vec<Line>,
     /// Whether the user was warned that the curves cannot be drawn.
     warned: bool,
 }
 
 impl Recorder {
-    /// Records nothing, because another process does.
+    /// Returns a recorder that records nothing, for ranks other than 0.
     pub fn disabled() -> Self {
         Self { folder: PathBuf::new(), metrics: None, events: None, lines: Vec::new(), warned: false }
     }
@@ -58,23 +59,23 @@ impl Recorder {
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let events = EventWriter::create(&folder.join(EVENTS)).map_err(|error| warn_of_events(&error)).ok();
-        let mut new = Self {
+        let mut recorder = Self {
             folder: folder.to_owned(),
             metrics: Some(metrics),
             events,
             lines: Vec::new(),
             warned: false,
         };
-        lines.iter().for_each(|line| new.add_event(line));
-        new.lines = lines;
-        Ok(new)
+        lines.iter().for_each(|line| recorder.add_event(line));
+        recorder.lines = lines;
+        Ok(recorder)
     }
 
     /// Adds a line to metrics and events.
     pub fn add(&mut self, line: Line) -> Result<()> {
         let Some(metrics) = &mut self.metrics else { return Ok(()) };
         let mut text = Vec::new();
-        lines::push(&mut text, &line)?;
+        lines::append(&mut text, &line)?;
         metrics.write_all(&text).with_context(|| {
             format!("cannot write {} (is the disk full?)", self.folder.join(METRICS).display())
         })?;
@@ -87,7 +88,7 @@ impl Recorder {
     fn add_event(&mut self, line: &Line) {
         let scalars = line.scalars();
         if let Some(events) = self.events.as_mut().filter(|_| !scalars.is_empty())
-            && let Err(error) = events.scalars(line.step(), line.time(), &scalars)
+            && let Err(error) = events.write_scalars(line.step(), line.time(), &scalars)
         {
             warn_of_events(&error);
             self.events = None;

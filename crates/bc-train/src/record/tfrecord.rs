@@ -12,12 +12,12 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// TensorFlow's mask, so that a checksum of data holding checksums stays useful.
+/// Applies TensorFlow's mask to a checksum: a CRC of data that itself contains CRCs would be a poor checksum.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli, RFC 3720 appendix B.4).
+/// Computes the CRC-32C (Castagnoli, RFC 3720 appendix B.4).
 fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0u32, |crc, &byte| (crc >> 8) ^ TABLE[((crc ^ u32::from(byte)) & 0xff) as usize])
 }

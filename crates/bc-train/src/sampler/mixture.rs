@@ -32,15 +32,17 @@ pub struct Mixture {
     pub cliques: usize,
     /// K: versions of each.
     pub versions: usize,
-    /// Where they come from, each with a share above 0.
+    /// The pools that cliques are drawn from, each with a share above 0.
     pub pools: Vec<Pool>,
-    /// Batches of a pass; 0: until every pool has been used once.
+    /// Number of batches of a pass; 0 stands for as many as it takes to use every clique of every pool once.
     pub batches_per_pass: usize,
 }
 
 impl Mixture {
+    /// Checks that every pool can fill a batch with different cliques.
+    ///
     /// # Errors
-    /// A pool that could not fill a batch with different cliques.
+    /// A pool with too few cliques.
     pub(super) fn check(&self) -> Result<()> {
         for pool in &self.pools {
             let (found, p) = (pool.cliques.len(), self.cliques);
@@ -60,15 +62,15 @@ impl Mixture {
         if self.batches_per_pass > 0 {
             return self.batches_per_pass;
         }
-        // Slightly less, since shares are rounded.
-        let of_pool =
+        // Slightly less before rounding up, because the shares themselves are rounded.
+        let batches_of_pool =
             |pool: &Pool| (pool.cliques.len() as f64 / (pool.share * self.cliques as f64) - 1e-6).ceil();
-        self.pools.iter().map(of_pool).fold(1.0, f64::max) as usize
+        self.pools.iter().map(batches_of_pool).fold(1.0, f64::max) as usize
     }
 
-    /// One pass. The number of a batch's cliques from a pool is its share of P, rounded up or down so that the
-    /// shares hold over the pass. A clique that is in two pools (the ids are equal) is one class, and not
-    /// twice in a batch.
+    /// Draws the batches of one pass, each a list of items. The number of cliques that a batch takes from a pool is the
+    /// pool's share of P, rounded up or down so that the shares hold over the pass. A clique that is in two pools (with
+    /// equal ids) is one class, and is never twice in a batch.
     pub(super) fn pass(&self, rng: &mut impl Rng) -> Vec<Vec<u32>> {
         let batches = self.batches();
         let pools = self.pool_of_slots(batches * self.cliques);
@@ -90,7 +92,7 @@ impl Mixture {
             .collect()
     }
 
-    /// Which pool each of `slots` is filled from: always the one that lacks most of its share.
+    /// Returns the index of the pool from which each of `slots` is filled: always the pool that lacks most of its share.
     fn pool_of_slots(&self, slots: usize) -> Vec<usize> {
         let mut given = vec![0usize; self.pools.len()];
         (1..=slots)
@@ -104,9 +106,10 @@ impl Mixture {
     }
 }
 
-/// The shuffled cliques of a pool, endlessly.
+/// The cliques of a pool in random order, shuffled anew whenever all have been used.
 struct Deck<'a> {
     pool: &'a Pool,
+    /// Cliques that were not used since the last shuffle.
     waiting: VecDeque<&'a PoolClique>,
 }
 
@@ -115,8 +118,8 @@ impl<'a> Deck<'a> {
         Self { pool, waiting: VecDeque::new() }
     }
 
-    /// The next clique that is not in `taken`; skipped ones keep their turn. A checked pool has more cliques than are
-    /// taken, so there is one at the latest after the pool has been shuffled again.
+    /// Takes the next clique that is not in `taken`; skipped cliques keep their turn. A checked pool has more
+    /// cliques than are taken, so there is one at the latest after the next shuffle.
     fn next(&mut self, taken: &[u32], rng: &mut impl Rng) -> &'a PoolClique {
         loop {
             if let Some(slot) = self.waiting.iter().position(|(label, _)| !taken.contains(label))

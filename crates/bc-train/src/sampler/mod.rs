@@ -35,13 +35,13 @@ impl Cliques {
         Self { members }
     }
 
-    /// The labels of cliques that can give an anchor and a positive.
+    /// Returns the labels of cliques that can give an anchor and a positive.
     pub(crate) fn with_a_pair(&self) -> Vec<u32> {
         (0..self.members.len() as u32).filter(|&c| self.members[c as usize].len() >= 2).collect()
     }
 }
 
-/// What a batch consists of.
+/// Which cliques and how many versions of each a batch consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Composition {
     /// Anchors, then as many positives, then as many negatives, drawn at random: every
@@ -90,7 +90,7 @@ pub struct BatchPlan {
     pub items: Vec<u32>,
 }
 
-/// The source of batches.
+/// The source from which batches are drawn.
 #[derive(Debug, Clone)]
 enum BatchSource {
     Split(Cliques),
@@ -144,7 +144,7 @@ impl Sampler {
         Ok(Self { seed, composition, order, lengths_s, source: BatchSource::Split(cliques) })
     }
 
-    /// A sampler of batches whose cliques come from several pools.
+    /// Creates a sampler of batches whose cliques come from several pools.
     ///
     /// # Errors
     /// A pool with fewer cliques than a batch has.
@@ -177,12 +177,12 @@ impl Sampler {
         self.batches_per_pass() * self.passes()
     }
 
-    /// What a batch consists of.
+    /// Returns which cliques and how many versions of each a batch consists of.
     pub fn composition(&self) -> Composition {
         self.composition
     }
 
-    /// All batches of epoch `epoch` (from 0), in order.
+    /// Returns all batches of epoch `epoch` (from 0), in order.
     pub fn epoch(&self, epoch: u64) -> Vec<BatchPlan> {
         let mut batches = Vec::with_capacity(self.batches_per_epoch());
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {

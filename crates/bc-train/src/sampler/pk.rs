@@ -1,4 +1,4 @@
-//! P cliques x K versions (Hermans et al. 2017, "In Defense of the Triplet Loss").
+//! Batches of P cliques x K versions (Hermans et al. 2017, "In Defense of the Triplet Loss").
 
 use std::collections::VecDeque;
 
@@ -7,16 +7,16 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::Cliques;
 
-/// Number of batches of one pass: enough to use every version once, on average.
+/// Returns the number of batches of one pass: enough to use every version once, on average.
 pub(super) fn batches(cliques: &Cliques, p: usize, k: usize) -> usize {
     let groups: usize = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).map(|n| n.div_ceil(k)).sum();
     groups.div_ceil(p)
 }
 
-/// One pass. Each clique's versions are shuffled and cut into groups of K (the last one
-/// filled with others of the clique, again from the beginning if it has fewer than K);
-/// the groups are distributed so that a batch holds P different cliques. Groups of a clique
-/// so large that it would have to appear twice in a batch wait for the next epoch.
+/// Draws the batches of one pass, each a list of versions. The versions of each clique are shuffled and cut into groups of
+/// K; the last group is filled up with others of the clique, repeatedly if the clique has fewer than K. The groups are
+/// distributed so that a batch holds P different cliques. A clique that is so large that it would have to appear twice in a
+/// batch is not used completely.
 pub(super) fn pass(cliques: &Cliques, p: usize, k: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let candidates = cliques.with_a_pair();
     let mut groups: Vec<(u32, Vec<u32>)> = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn pass(cliques: &Cliques, p: usize, k: usize, rng: &mut impl Rng) ->
         .collect()
 }
 
-/// K of the shuffled `members` from `start` on, continuing at the beginning after the end.
+/// Returns `k` of `members` from `start` on, continuing at the beginning after the end.
 pub(super) fn group(members: &[u32], start: usize, k: usize) -> Vec<u32> {
     (0..k).map(|i| members[(start + i) % members.len()]).collect()
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Composition;
 
-/// How batches are cut among ranks.
+/// How batches are split among ranks, seen from one rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RankSplit {
     composition: Composition,
@@ -13,7 +13,7 @@ pub struct RankSplit {
 }
 
 impl RankSplit {
-    /// Splits batches among `size` ranks, seen from `rank`.
+    /// Splits batches of this composition among `size` ranks, seen from `rank`.
     pub fn new(composition: Composition, rank: usize, size: usize) -> Self {
         Self { composition, rank, size }
     }
@@ -28,7 +28,7 @@ impl RankSplit {
         Shares { own, idle, positions_by_rank }
     }
 
-    /// Number of cliques or triplets of a batch.
+    /// Returns the number of cliques or triplets of a batch.
     fn units(&self, items: usize) -> usize {
         match self.composition {
             Composition::RandomTriplets { .. } => items / 3,
@@ -36,7 +36,7 @@ impl RankSplit {
         }
     }
 
-    /// The positions of the items of some of its cliques or triplets.
+    /// Returns the positions in a batch of `items` items at which the items of some cliques or triplets are.
     fn positions(&self, items: usize, units: Range<usize>) -> Vec<u32> {
         match self.composition {
             // A batch of triplets is laid out in thirds.
@@ -63,22 +63,22 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The positions that this rank computes.
+    /// Returns the positions that this rank computes.
     pub fn own(&self) -> &[u32] {
         &self.own
     }
 
-    /// Whether nothing of what this rank computes counts: the batch has fewer cliques or triplets than there are ranks.
+    /// Returns whether this rank has no share, because the batch has fewer cliques or triplets than there are ranks.
     pub fn is_idle(&self) -> bool {
         self.idle
     }
 
-    /// Number of items that count, for each rank.
+    /// Returns the number of items that count, for each rank.
     pub fn counts(&self) -> Vec<usize> {
         self.positions_by_rank.iter().map(Vec::len).collect()
     }
 
-    /// For every position of the batch, its index among the items of all ranks, one rank after the other.
+    /// Returns for every position of the batch its index among the items of all ranks, taken one rank after the other.
     pub fn order(&self) -> Vec<u32> {
         let positions: Vec<u32> = self.positions_by_rank.iter().flatten().copied().collect();
         let mut order = vec![0; positions.len()];

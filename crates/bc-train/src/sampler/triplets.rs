@@ -6,13 +6,13 @@ use rand::{Rng, RngExt};
 
 use super::Cliques;
 
-/// Number of batches of one pass.
+/// Returns the number of batches of one pass.
 pub(super) fn batches(cliques: &Cliques, triplets: usize, min: usize) -> usize {
     let anchors = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).sum();
     sizes(anchors, triplets, min).len()
 }
 
-/// The number of anchors in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
+/// Returns the number of anchors in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
 /// `min` is filled up from the batch before it, or added to that batch if it would itself become too small.
 fn sizes(anchors: usize, triplets: usize, min: usize) -> Vec<usize> {
     let mut sizes = vec![triplets; anchors / triplets];
@@ -33,8 +33,8 @@ fn sizes(anchors: usize, triplets: usize, min: usize) -> Vec<usize> {
     sizes
 }
 
-/// One pass: every version of a clique with a pair is an anchor once; no batch has fewer than `min` triplets
-/// (unless there are no more).
+/// Draws the batches of one pass, each a list of anchors, then positives, then negatives. Every version of a clique with a
+/// pair is an anchor once. No batch has fewer than `min` triplets, unless the split has no more.
 pub(super) fn pass(cliques: &Cliques, triplets: usize, min: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut anchors: Vec<(u32, u32)> = Vec::new();
     let mut all_versions: Vec<(u32, u32)> = Vec::new();
@@ -67,11 +67,12 @@ pub(super) fn pass(cliques: &Cliques, triplets: usize, min: usize, rng: &mut imp
         .collect()
 }
 
+/// Draws an element of `from`.
 fn pick<T: Copy>(from: &[T], rng: &mut impl Rng) -> T {
     from[rng.random_range(0..from.len())]
 }
 
-/// Draws until `fits` is true; the caller knows that this is possible.
+/// Draws until `fits` is true, which the caller knows to be possible.
 fn redraw<R: Rng, T>(rng: &mut R, draw: impl Fn(&mut R) -> T, fits: impl Fn(&T) -> bool) -> T {
     loop {
         let candidate = draw(rng);

@@ -1,4 +1,4 @@
-//! Passes over flat memory: norm, Adam, average.
+//! Operators on flat memory: the norm of the gradients, a step of Adam, and the moving average of the weights.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::super::{AdamRange, AdamUpdate};
 use crate::optim::AdamCoefficients;
 use crate::simd::vectorized;
 
-/// Values that a thread works on at once.
+/// Number of values that a thread works on at once.
 const BLOCK: usize = 1 << 14;
 
-/// The sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
+/// Computes the sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
 /// depend on the number of threads.
 pub(super) fn sum_of_squares(x: &[f32], all: &[Range<usize>]) -> f64 {
     let cut = |range: &Range<usize>| x[range.clone()].chunks(BLOCK).collect::<Vec<_>>();
@@ -34,7 +34,7 @@ vectorized! {
     }
 }
 
-/// Weights, moments and gradients of one block, and its step.
+/// The weights of one block, with their moments, gradients and the coefficients of the step.
 struct Block<'a> {
     weights: &'a mut [f32],
     moments: [&'a mut [f32]; 2],
@@ -42,9 +42,11 @@ struct Block<'a> {
     update: AdamCoefficients,
 }
 
-/// The part of flat memory from which ranges have not been taken yet, in ascending order.
+/// Splits mutable ranges off flat memory, in ascending order.
 struct Remaining<'a> {
+    /// The memory after the last range.
     values: &'a mut [f32],
+    /// Offset of `values` in the flat memory.
     from: usize,
 }
 
@@ -62,7 +64,7 @@ impl<'a> Remaining<'a> {
     }
 }
 
-/// One step of Adam with the gradients times `factor`; the ranges are in ascending order.
+/// Makes one step of Adam with the gradients times `factor`; the ranges are in ascending order.
 pub(super) fn adam(
     weights: &mut [f32],
     [first, second]: [&mut [f32]; 2],
@@ -110,7 +112,7 @@ vectorized! {
     }
 }
 
-/// `average * decay + values * (1 - decay)`, without negative zeros.
+/// Replaces `average` by `average * decay + values * (1 - decay)`. Adding 0 turns negative zeros into positive ones.
 pub(super) fn average(average: &mut [f32], values: &[f32], decay: f64) {
     let (old, new) = (decay as f32, (1.0 - decay) as f32);
     average.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(average, values)| {

@@ -1,8 +1,8 @@
 //! Two-dimensional convolution as a matrix product: weights times windows (im2col).
 //!
-//! The windows are never stored as a matrix; the product packs them straight from the input. Where Winograd's filtering
-//! pays ([`winograd`]), it takes the product's place. The gradient of the input is a convolution too where the stride is
-//! 1, with the taps reversed and the channels exchanged.
+//! The matrix of windows is never stored; the product packs its parts directly from the input. Where Winograd's minimal
+//! filtering is faster ([`winograd`]), it is used instead of the product. If the stride is 1, the gradient of the input is
+//! itself a convolution, with the taps reversed and inputs and outputs exchanged.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -16,8 +16,9 @@ use super::winograd;
 use super::{Uninit, array, assume_init, in_place, values, vec_filled_by, zeroed};
 
 /// Number of outputs up to which the gradient of the weights is computed transposed.
-const FEW: usize = 128;
+const MAX_TRANSPOSED_OUTPUTS: usize = 128;
 
+/// Returns the windows of `x` as a factor of a matrix product.
 fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
     if sizes.direct() {
         Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()))
@@ -26,13 +27,15 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
     }
 }
 
+/// Computes the convolution of `x`; `finish` is applied to each block of results while it is in cache.
 fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogue<'_>>) -> Vec<f32> {
     vec_filled_by(sizes.outputs * sizes.columns(), |y| {
         Destination::Uninit(y).convolve(x, weight, sizes, finish)
     })
 }
 
-/// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
+/// Returns the weights of the convolution that computes the gradient of the input from that of the output: (C, O, k, k), with
+/// the taps reversed.
 fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
     /// Input channels of a task.
     const CHANNELS: usize = 16;
@@ -42,7 +45,7 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
             for (output, weight) in weight.chunks(depth).enumerate() {
                 let from = &weight[task * CHANNELS * taps..];
                 let to = out.chunks_mut(row).map(|row| &mut row[output * taps..][..taps]);
-                // For 3x3 kernels, a loop of known length is worth it.
+                // 3x3 kernels have a loop of constant length, which is faster.
                 if taps == 9 {
                     to.zip(from.as_chunks::<9>().0).for_each(|(to, from)| {
                         to.write_copy_of_slice(&std::array::from_fn::<_, 9, _>(|tap| from[8 - tap]));
@@ -68,6 +71,7 @@ enum Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
+    /// Writes or adds the product of two matrices.
     fn multiply(
         self,
         left: Matrix<'_>,
@@ -83,7 +87,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// The convolution of x, and what follows it.
+    /// Writes or adds the convolution of `x`; `finish` is applied to each block of results.
     fn convolve(
         self,
         x: &[f32],
@@ -105,7 +109,7 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// Writes the input's gradient, or adds it, and returns it.
+/// Writes or adds the gradient of the input, and returns it.
 fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
     let stored = View::new(dy, sizes.outputs, sizes.columns());
     let across = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()).transposed());
@@ -146,11 +150,11 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
     }
 }
 
-/// Writes the gradient of the weights, or adds it.
+/// Writes the gradient of the weights into `dw`, or adds it with `add`.
 fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bool) {
     let (outputs, depth) = (sizes.outputs, sizes.depth());
     let dy = View::new(dy, outputs, sizes.columns());
-    if outputs > FEW || outputs >= depth {
+    if outputs > MAX_TRANSPOSED_OUTPUTS || outputs >= depth {
         let right = if sizes.direct() {
             Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()).transposed())
         } else {
@@ -169,7 +173,7 @@ fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bo
     });
 }
 
-/// Weights (outputs, inputs, kernel height, kernel width).
+/// The weights of a convolution: (outputs, inputs, kernel height, kernel width).
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel<'a> {
     /// The weights.
@@ -178,7 +182,7 @@ pub struct Kernel<'a> {
     pub shape: Shape,
 }
 
-/// (C, B, H, W) with weights (O, C, kernel height, kernel width) to (O, B, H', W').
+/// Computes a convolution of x (C, B, H, W) with weights (O, C, kernel height, kernel width); returns (O, B, H', W').
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -187,8 +191,8 @@ pub fn conv2d(x: &Array, kernel: Kernel<'_>, geometry: Geometry) -> Result<Array
     Ok(array(forward(values(x)?, kernel.values, &sizes, None), sizes.out_shape()))
 }
 
-/// A convolution, then `max(y * factor + offset, floor)` for each output channel; with a
-/// `shortcut` of the output's shape then `relu(that + shortcut)`.
+/// Computes a convolution, and then `max(y * factor + offset, floor)` with the factor and offset of each output channel. With
+/// a `shortcut` of the output's shape, adds it and applies a ReLU.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -217,7 +221,7 @@ pub(crate) fn conv2d_affine(
     Ok(array(forward(values(x)?, kernel.values, &sizes, Some(&finish)), shape))
 }
 
-/// The gradient of an input of shape `x` from that of the output; added to `add_to` in place
+/// Computes the gradient of an input of shape `x` from that of the output; added to `add_to` in place
 /// if that is given.
 ///
 /// # Errors
@@ -267,6 +271,7 @@ pub fn conv2d_weight_gradient(
     Ok(())
 }
 
+/// Refuses a gradient that does not have the shape of the outputs.
 fn expect_outputs(dy: &Array, sizes: &Sizes) -> Result<()> {
     if dy.shape() != sizes.out_shape() {
         bail!("a gradient of {:?} for {:?}", dy.shape(), sizes.out_shape());

@@ -9,15 +9,16 @@ use super::super::Array;
 use super::{Uninit, array, assume_init, values, vec_filled_by};
 use crate::simd::vectorized;
 
-/// Values are at least this, so that powers exist.
+/// Minimum to which values are clamped, so that their powers exist.
 const FLOOR: f32 = 1e-6;
 
+/// Clamps a value to [`FLOOR`].
 fn clamped(x: f32) -> f64 {
-    // Not `f32::max`, which hides NaN.
+    // `f32::max` would hide NaN.
     f64::from(if x < FLOOR { FLOOR } else { x })
 }
 
-/// The natural logarithm of a finite number of at least [`FLOOR`], to 1e-13, without branches.
+/// Computes the natural logarithm of a finite number of at least [`FLOOR`], to 1e-13, without branches.
 #[inline(always)]
 fn logarithm(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
@@ -39,7 +40,7 @@ fn logarithm(x: f64) -> f64 {
     exponent * LN_2 + 2.0 * s * series
 }
 
-/// e to a power, to 1e-13 of it, without branches.
+/// Computes e to the power of `x`, with a relative error of 1e-13, without branches.
 #[inline(always)]
 fn exponential(x: f64) -> f64 {
     /// 1.5 * 2^52: adding it rounds to a whole number, which is then in the low bits.
@@ -54,7 +55,7 @@ fn exponential(x: f64) -> f64 {
     series * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))
 }
 
-/// Fewer than 16 values with ones behind them.
+/// Pads fewer than 16 values with ones.
 #[inline(always)]
 fn padded(rest: &[f32]) -> [f32; 16] {
     let mut values = [1.0; 16];
@@ -62,7 +63,7 @@ fn padded(rest: &[f32]) -> [f32; 16] {
     values
 }
 
-/// `clamp(x)^p`.
+/// Computes `clamp(x)^p`.
 #[inline(always)]
 fn power(x: f32, p: f64) -> f64 {
     let value = clamped(x);
@@ -70,7 +71,7 @@ fn power(x: f32, p: f64) -> f64 {
 }
 
 vectorized! {
-    /// Sum of `clamp(x)^p`.
+    /// Computes the sum of `clamp(x)^p`.
     fn sum_of_powers(x: &[f32], p: f64) -> f64 {
         let mut lanes = [0f64; 16];
         let (parts, rest) = x.as_chunks::<16>();
@@ -126,7 +127,7 @@ vectorized! {
     }
 }
 
-/// (C, B, H, W) to (C, B): the p-th root of the mean p-th power.
+/// Computes the generalised mean of x (C, B, H, W) over height and width, the p-th root of the mean p-th power: (C, B).
 ///
 /// # Errors
 /// An array of another backend.
@@ -140,7 +141,7 @@ pub fn gem(x: &Array, p: f32) -> Result<Array> {
     Ok(array(y, [channels, batch, 1, 1]))
 }
 
-/// Gradients of x and of the exponent, from x, the result and its gradient.
+/// Computes the gradients of x and of the exponent, from x, the result y and its gradient.
 ///
 /// # Errors
 /// Shapes that do not fit.

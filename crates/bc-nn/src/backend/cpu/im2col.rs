@@ -1,5 +1,5 @@
-//! The windows of a convolution as a matrix that is never stored: row (channel, tap),
-//! column (sample, position), zero where a window leaves the input.
+//! The windows of a convolution as a matrix that is never stored: its rows are (channel, tap), its columns (sample,
+//! position), and it is zero where a window leaves the input.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use super::super::geometry::Geometry;
 use crate::simd::Isa;
 use crate::simd::vectorized;
 
-/// Columns that are fetched at once.
+/// Number of columns that are fetched at once.
 pub(super) const CHUNK: usize = 16;
 
-/// Sizes of a convolution over x (C, B, H, W); pairs are of the height and of the width.
+/// Sizes of a convolution of x (C, B, H, W). Pairs are for height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub batch: usize,
@@ -54,37 +54,37 @@ impl Sizes {
         (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
     }
 
-    /// Shape of the outputs.
+    /// Returns the shape of the outputs.
     pub fn out_shape(&self) -> Shape {
         [self.outputs, self.batch, self.out_height(), self.out_width()]
     }
 
-    /// Outputs of one channel and sample.
+    /// Returns the number of outputs of one channel and sample.
     pub fn positions(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
-    /// Outputs of one channel.
+    /// Returns the number of outputs of one channel.
     pub fn columns(&self) -> usize {
         self.batch * self.positions()
     }
 
-    /// Inputs of one channel and sample.
+    /// Returns the number of inputs of one channel and sample.
     pub fn plane(&self) -> usize {
         self.height * self.width
     }
 
-    /// Values of a window of one channel.
+    /// Returns the number of values of a window in one channel.
     pub fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Values of a window.
+    /// Returns the number of values of a window in all channels.
     pub fn depth(&self) -> usize {
         self.inputs * self.taps()
     }
 
-    /// The row of the input that tap `ky` of the output's row `y` meets, if there is one.
+    /// Returns the row of the input that tap `ky` reads for row `y` of the output, if it is inside the input.
     pub fn row(&self, y: usize, ky: usize) -> Option<usize> {
         let position = y * self.stride[0] + ky;
         if self.ring {
@@ -93,34 +93,48 @@ impl Sizes {
         position.checked_sub(self.padding[0]).filter(|row| *row < self.height)
     }
 
-    /// Whether the windows are the input itself.
+    /// Returns whether the windows are the input itself.
     pub fn direct(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 }
 
-/// Lanes of a chunk that come from one row of the input: lane n from `offset + n * stride`
-/// of a channel.
+/// Lanes of a chunk that come from one row of the input: lane n is value `offset + n * stride` of a channel.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     offset: i32,
+    /// One bit for each lane.
     lanes: u16,
 }
 
-/// Where the chunks of some columns come from; the same for every channel.
+/// Neighbouring outputs of one row that belong to one chunk.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// First lane of the chunk.
+    lane: usize,
+    /// Number of outputs.
+    length: usize,
+    sample: usize,
+    /// Row of the outputs.
+    y: usize,
+    /// Column of the first output.
+    x: usize,
+}
+
+/// Which inputs the chunks of some columns are read from. It is the same for every channel.
 pub(super) struct Map {
     taps: usize,
     stride: usize,
     chunks: usize,
-    /// Inputs of a channel.
+    /// Number of inputs of a channel.
     channel: usize,
-    /// Where the runs of (chunk, tap) begin, and the end of the last.
+    /// Index of the first run of each (chunk, tap), and the number of all runs.
     starts: Vec<u32>,
     runs: Vec<Run>,
 }
 
 impl Map {
-    /// Of the columns of a range.
+    /// Builds the map of a range of columns.
     pub fn new(sizes: &Sizes, columns: Range<usize>) -> Self {
         let (width, positions) = (sizes.out_width(), sizes.positions());
         let channel = sizes.batch * sizes.plane();
@@ -144,7 +158,7 @@ impl Map {
                 let (sample, position) = ((first + lane) / positions, (first + lane) % positions);
                 let (y, x) = (position / width, position % width);
                 let length = (width - x).min(count - lane);
-                pieces.push((lane, length, sample, y, x));
+                pieces.push(Piece { lane, length, sample, y, x });
                 lane += length;
             }
             for ky in 0..sizes.kernel[0] {
@@ -160,13 +174,14 @@ impl Map {
         map
     }
 
+    /// Returns the runs of a chunk for a tap.
     fn runs(&self, chunk: usize, tap: usize) -> &[Run] {
         let at = chunk * self.taps + tap;
         &self.runs[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
-    /// Writes the rows of a range: chunk c of row r goes to
-    /// `(c / 2) * pair_step + (c % 2) * CHUNK + (r - first) * row_step`.
+    /// Writes a range of rows of the matrix to `out`: chunk c of row r begins at
+    /// `(c / 2) * pair_step + (c % 2) * CHUNK + (r - rows.start) * row_step`.
     pub fn fetch(&self, x: &[f32], rows: Range<usize>, out: &mut [f32], row_step: usize, pair_step: usize) {
         if rows.is_empty() || self.chunks == 0 {
             return;
@@ -174,7 +189,7 @@ impl Map {
         let last = self.chunks - 1;
         let end = last / 2 * pair_step + last % 2 * CHUNK + (rows.len() - 1) * row_step + CHUNK;
         assert!(x.len() >= rows.end.div_ceil(self.taps) * self.channel && out.len() >= end);
-        // No network has a stride above 2.
+        // The vectorised versions know strides of 1 and 2; no network has a larger one.
         #[cfg(target_arch = "x86_64")]
         let isa = if self.stride <= 2 { crate::simd::isa() } else { Isa::Baseline };
         #[cfg(target_arch = "x86_64")]
@@ -208,7 +223,7 @@ impl Map {
         });
     }
 
-    /// Calls `work` with every chunk and tap, and the channels of which the rows have that tap.
+    /// Calls `work` with every chunk and tap, and the channels whose row of that tap is among `rows`.
     #[inline(always)]
     fn each(&self, rows: &Range<usize>, mut work: impl FnMut(usize, usize, Range<usize>)) {
         for chunk in 0..self.chunks {
@@ -222,8 +237,10 @@ impl Map {
         }
     }
 
+    /// Fetches rows like [`Map::fetch`], with AVX-512.
+    ///
     /// # Safety
-    /// As [`Map::fetch`] has checked; the stride is 1 or 2 and the machine has AVX-512.
+    /// The caller has made the checks of [`Map::fetch`]; the stride is 1 or 2, and the machine has AVX-512.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
     unsafe fn fetch512(
@@ -267,8 +284,10 @@ impl Map {
         });
     }
 
+    /// Fetches rows like [`Map::fetch`], with AVX2.
+    ///
     /// # Safety
-    /// As [`Map::fetch`] has checked; the stride is 1 or 2 and the machine has AVX2.
+    /// The caller has made the checks of [`Map::fetch`]; the stride is 1 or 2, and the machine has AVX2.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn fetch256(
@@ -280,7 +299,7 @@ impl Map {
         pair_step: usize,
     ) {
         use std::arch::x86_64::*;
-        // Lanes of a chunk are neighbours, so that one piece at most begins in each.
+        // At most one run begins in each lane of a chunk, so there are at most as many runs as lanes.
         let mut masked = [(0isize, [_mm256_setzero_si256(); 4]); CHUNK];
         self.each(&rows, |chunk, tap, channels| {
             let runs = self.runs(chunk, tap);
@@ -324,7 +343,7 @@ impl Map {
     }
 }
 
-/// All bits of vector lane n where bit n is set.
+/// Returns a vector mask: all bits of lane n are set if bit n of `bits` is set.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn mask256(bits: u32) -> std::arch::x86_64::__m256i {
@@ -333,7 +352,7 @@ fn mask256(bits: u32) -> std::arch::x86_64::__m256i {
     _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
 }
 
-/// Bit n of the lanes at bit 2 n.
+/// Spreads bits: bit n of the lanes becomes bit 2 n of the result.
 #[cfg(target_arch = "x86_64")]
 fn spread(lanes: u16) -> u32 {
     let mut bits = u32::from(lanes);
@@ -343,15 +362,11 @@ fn spread(lanes: u16) -> u32 {
     (bits | bits << 1) & 0x5555_5555
 }
 
-/// The part of a piece (lane, length, sample, y, x) of an output row that tap (ky, kx) meets the input with.
-fn run(
-    sizes: &Sizes,
-    [ky, kx]: [usize; 2],
-    (lane, length, sample, y, x): (usize, usize, usize, usize, usize),
-) -> Option<Run> {
+/// Returns the run of those outputs of a piece for which tap (ky, kx) is inside the input; `None` if there are none.
+fn run(sizes: &Sizes, [ky, kx]: [usize; 2], Piece { lane, length, sample, y, x }: Piece) -> Option<Run> {
     let Sizes { stride: [_, stride], padding: [_, padding], height, width, .. } = *sizes;
     let row = sizes.row(y, ky)?;
-    // The first and the end of the x whose input column `x * stride + kx - padding` exists.
+    // The outputs whose input column `x * stride + kx - padding` exists are `from..to`.
     let (mut from, mut to) = (x, x + length);
     if stride == 1 {
         from = from.max(padding.saturating_sub(kx));
@@ -372,7 +387,8 @@ fn run(
 }
 
 vectorized! {
-    /// The transpose of fetching all rows: adds `columns` (rows x a sample's positions) to one sample of x.
+    /// Adds the values of `columns` (taps x a sample's positions, rows `distance` values apart) to the inputs of one sample
+    /// that they belong to: the transpose of fetching them.
     fn col2im_sample(columns: &[f32], sizes: &Sizes, distance: usize, x: &mut [f32]) {
         let (width, stride, padding) = (sizes.out_width(), sizes.stride[1], sizes.padding[1]);
         for tap in 0..sizes.taps() {
@@ -400,7 +416,7 @@ vectorized! {
     }
 }
 
-/// Adds the columns (taps x columns) of one channel to where they came from.
+/// Adds the values of `columns` (taps x columns) to the inputs of one channel that they belong to.
 pub(super) fn col2im(columns: &[f32], sizes: &Sizes, x: &mut [f32]) {
     let distance = sizes.columns();
     for (sample, x) in x.chunks_mut(sizes.plane()).enumerate() {

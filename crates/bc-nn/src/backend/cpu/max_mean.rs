@@ -6,15 +6,15 @@ use rayon::prelude::*;
 use super::super::{Array, Shape};
 use super::{array, assume_init, values, vec_filled_by};
 
-/// Which row each maximum came from, and the shape of the input.
+/// Which group each maximum came from, and the shape of the input.
 pub struct Argmax {
     rows: Vec<u8>,
     shape: Shape,
     groups: usize,
 }
 
-/// (C, B, groups * H, W) to (2 C, B, H, W): the maxima over the groups, and behind them the means.
-/// Row h of the result is of the rows h, h + H, h + 2 H, ...
+/// Computes maxima and means of x (C, B, groups * H, W) over groups of rows: (2 C, B, H, W), the channels of the maxima first.
+/// Row h of the result is taken over the rows h, h + H, h + 2 H, ...
 ///
 /// # Errors
 /// A height that is no multiple of `groups`; more than 256 groups.
@@ -41,7 +41,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
                     for (((most, mean), row), x) in
                         most.iter_mut().zip(mean.iter_mut()).zip(rows.iter_mut()).zip(x)
                     {
-                        // Not `f32::max`: NaN must stay visible.
+                        // `f32::max` would hide NaN.
                         let higher = *x > *most || x.is_nan();
                         *most = if higher { *x } else { *most };
                         *row = if higher { number } else { *row };
@@ -57,7 +57,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
     Ok((y, Argmax { rows, shape: [channels, batch, height, width], groups }))
 }
 
-/// The gradient of the input of [`max_mean`]; of equal values the first is the maximum.
+/// Computes the gradient of the input of [`max_mean`]; among equal values the first counts as the maximum.
 ///
 /// # Errors
 /// A gradient of another shape.

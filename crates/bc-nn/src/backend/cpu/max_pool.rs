@@ -1,4 +1,4 @@
-//! Max pooling 3x3, stride 2, padding 1, as ResNet's stem has it.
+//! Max pooling with 3x3 windows, stride 2 and padding 1, as in ResNet's stem.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -11,16 +11,18 @@ fn out_size(size: usize) -> usize {
     (size - 1) / 2 + 1
 }
 
-/// Of each output, which of the nine positions of its window it came from.
+/// The origin of each maximum.
 pub struct Argmax {
+    /// For each output, the position in its window (0 to 8).
     taps: Vec<u8>,
-    /// Of the input.
+    /// Shape of the input.
     shape: Shape,
 }
 
 vectorized! {
-    /// A row's even and odd columns; for an odd width, a value that is never the maximum follows the last even column.
-    fn part(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
+    /// Splits a row into its even and odd columns; for an odd width, the last odd column is a value that is never the
+    /// maximum.
+    fn split_columns(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
         let (pairs, rest) = row.as_chunks::<2>();
         for ((pair, even), odd) in pairs.iter().zip(even.iter_mut()).zip(odd.iter_mut()) {
             [*even, *odd] = *pair;
@@ -42,7 +44,7 @@ vectorized! {
     }
 }
 
-/// Writes all of y and taps.
+/// Pools one channel of one sample; writes all of `y` and `taps`.
 fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Uninit], taps: &mut [u8]) {
     let out_width = out_size(width);
     let mut even = vec![0f32; out_width];
@@ -54,7 +56,7 @@ fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Uninit], taps: &m
         // SAFETY: the line above wrote all of the row.
         let y = unsafe { assume_init(y) };
         for ky in (0..3).filter(|ky| (1..=height).contains(&(2 * row + ky))) {
-            part(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
+            split_columns(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
             let tap = 3 * ky as u32;
             greater(y, &mut found, &odd[..out_width], tap);
             greater(y, &mut found, &even, tap + 1);
@@ -66,7 +68,7 @@ fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Uninit], taps: &m
     }
 }
 
-/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)), and what the backward pass needs.
+/// Computes the maxima of x (C, B, H, W): (C, B, ceil(H / 2), ceil(W / 2)). Also returns what the backward pass needs.
 ///
 /// # Errors
 /// An array of another backend.
@@ -88,7 +90,7 @@ pub fn max_pool(x: &Array) -> Result<(Array, Argmax)> {
     Ok((array(y, [channels, batch, out_height, out_width]), Argmax { taps, shape }))
 }
 
-/// The gradient of the input.
+/// Computes the gradient of the input of [`max_pool`].
 ///
 /// # Errors
 /// A gradient of another shape.

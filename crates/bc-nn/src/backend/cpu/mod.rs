@@ -1,10 +1,8 @@
-//! The processor: each operator is a pair of plain functions on slices (forward and backward), without a graph: the
-//! network runs its backward pass itself, so that gradients are accumulated in place and activations are freed as
-//! it goes.
+//! The CPU backend. Each operator is a pair of plain functions on slices (forward and backward), without an autograd graph:
+//! the network runs its backward pass itself, so that gradients are accumulated in place and activations are freed early.
 //!
-//! An array is (channels, batch, height, width) in memory too, 32-bit, contiguous: with the channels
-//! first a convolution of a whole batch is one product of matrices, and what batch norm
-//! averages is contiguous in memory.
+//! An array is contiguous in memory, in the order (channels, batch, height, width), with 32-bit values. Because channels come
+//! first, the convolution of a whole batch is one matrix product, and the values that batch norm averages are contiguous.
 
 #![allow(
     unsafe_code,
@@ -35,30 +33,30 @@ use super::{Array, Shape};
 pub use operators::Cpu;
 pub(crate) use product::{View, matmul};
 
-/// The values of an array.
+/// Returns the values of an array.
 pub(crate) fn values(x: &Array) -> Result<&[f32]> {
     Ok(x.data::<Vec<f32>>()?)
 }
 
-/// The values of an array that an operator overwrites.
+/// Returns the values of an array that an operator overwrites.
 pub(crate) fn in_place(x: &mut Array) -> Result<&mut [f32]> {
     Ok(x.data_mut::<Vec<f32>>()?)
 }
 
-/// An array of these values.
+/// Creates an array of these values.
 pub(crate) fn array(values: Vec<f32>, shape: Shape) -> Array {
     assert_eq!(values.len(), shape.iter().product::<usize>());
     Array::new(shape, values)
 }
 
-/// A value that is not written yet. Zeroing what is overwritten anyway would cost one more pass through memory.
+/// A value that is not written yet. Zeroing memory that is overwritten anyway would cost one more pass over it.
 pub(crate) type Uninit = MaybeUninit<f32>;
 
-/// `count` values, all written by `fill`, which returns its argument as initialised memory (see [`assume_init`] and
-/// [`zeroed`]).
+/// Returns `count` values that `fill` writes. `fill` must write all of them, and return its argument as initialised memory
+/// (with [`assume_init`] or [`zeroed`]).
 ///
 /// # Panics
-/// `fill` returns other memory, or less of it.
+/// `fill` returns other memory than its argument, or only a part of it.
 pub(crate) fn vec_filled_by(count: usize, fill: impl FnOnce(&mut [Uninit]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
     let start = values.as_ptr();
@@ -69,16 +67,16 @@ pub(crate) fn vec_filled_by(count: usize, fill: impl FnOnce(&mut [Uninit]) -> &m
     values
 }
 
-/// The values as initialised memory.
+/// Returns the values as initialised memory.
 ///
 /// # Safety
-/// All of them were written.
+/// All values were written.
 pub(crate) unsafe fn assume_init(values: &mut [Uninit]) -> &mut [f32] {
     // SAFETY: the caller's.
     unsafe { values.assume_init_mut() }
 }
 
-/// Zeros.
+/// Fills memory with zeros, and returns it as initialised memory.
 pub(crate) fn zeroed(values: &mut [Uninit]) -> &mut [f32] {
     values.fill(Uninit::new(0.0));
     // SAFETY: all were written by the line above.

@@ -1,9 +1,10 @@
-//! Batch and instance normalisation with what follows them: ReLU, or the end of a bottleneck.
+//! Batch and instance normalisation, fused with the operations that follow them: a ReLU, or the shortcut and ReLU at the end
+//! of a bottleneck.
 //!
-//! One operator serves batch norm, instance norm and their mixture IBN (Pan et al. 2018):
-//! the first `instance` channels are normalised over each sample, the others over the batch.
-//! With the channels first, values that are normalised together are contiguous in memory: a
-//! *group*. The bias of the preceding convolution is added here, where it costs nothing.
+//! One operator serves batch norm, instance norm and their mixture IBN (Pan et al. 2018): the first `instance` channels are
+//! normalised over each sample, the others over the batch. Because channels come first, the values that are normalised
+//! together are contiguous in memory; they are called a *group*. The bias of the preceding convolution is added here, where
+//! it costs nothing.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -25,22 +26,25 @@ pub struct Statistics {
     pub mean: Vec<f32>,
     /// Variances.
     pub variance: Vec<f32>,
-    /// Values that each was taken over.
+    /// Number of values that each mean was taken over.
     pub count: usize,
 }
 
 impl Activation {
-    /// The normalised value is clamped to this minimum.
+    /// Returns the minimum to which normalised values are clamped: 0 for a ReLU.
     pub(crate) fn floor(self) -> f32 {
         if self == Activation::Relu { 0.0 } else { f32::NEG_INFINITY }
     }
 }
 
-/// Which values are normalised together.
+/// Which values are normalised together. Groups are numbered channel by channel, and sample by sample within a channel that is
+/// normalised over each sample.
 #[derive(Debug, Clone, Copy)]
 struct Groups {
     batch: usize,
+    /// Height times width.
     positions: usize,
+    /// Number of channels that are normalised over each sample.
     instance: usize,
 }
 
@@ -50,18 +54,18 @@ impl Groups {
         Self { batch, positions: height * width, instance: instance.min(channels) }
     }
 
-    /// Values of a channel.
-    fn run(&self) -> usize {
+    /// Returns the number of values of a channel.
+    fn channel_len(&self) -> usize {
         self.batch * self.positions
     }
 
-    /// Values of a group of a channel.
-    fn size(&self, channel: usize) -> usize {
-        if channel < self.instance { self.positions } else { self.run() }
+    /// Returns the number of values of each group of a channel.
+    fn group_len(&self, channel: usize) -> usize {
+        if channel < self.instance { self.positions } else { self.channel_len() }
     }
 
-    /// The number of a channel's first group.
-    fn first(&self, channel: usize) -> usize {
+    /// Returns the number of a channel's first group.
+    fn first_group(&self, channel: usize) -> usize {
         if channel <= self.instance {
             channel * self.batch
         } else {
@@ -70,7 +74,7 @@ impl Groups {
     }
 }
 
-/// Mean and inverse standard deviation of a group.
+/// Mean, and inverse of the standard deviation, of a group.
 #[derive(Debug, Clone, Copy)]
 struct GroupMoments {
     mean: f32,
@@ -83,7 +87,7 @@ impl GroupMoments {
     }
 }
 
-/// Rows of the parameters: scale, shift and, if there is a third, the convolution's bias.
+/// Splits the table of parameters into its rows: scale, shift, and the bias of the convolution (empty if it has none).
 fn rows(table: &[f32], channels: usize) -> [&[f32]; 3] {
     let bias = table.get(2 * channels..).unwrap_or(&[]);
     [&table[..channels], &table[channels..2 * channels], bias]
@@ -94,14 +98,14 @@ pub struct Saved {
     instance: usize,
     floor: f32,
     channels: usize,
-    /// Of each group.
+    /// The moments of each group.
     scales: Vec<GroupMoments>,
     table: Vec<f32>,
-    /// Values of a channel that were normalised over the batch, those of all peers included.
+    /// Number of values of a channel that is normalised over the batch, including those of all peers.
     count: usize,
 }
 
-/// Running statistics and parameters folded into one scale and shift per channel.
+/// Folds running statistics and parameters into one factor and offset per channel.
 pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Affine> {
     let [gamma, beta, bias] = rows(table, statistics.mean.len());
     (0..statistics.mean.len())
@@ -113,8 +117,9 @@ pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Aff
         .collect()
 }
 
+/// The settings of a forward pass.
 struct Forward<'a> {
-    /// The normalised value is clamped to this minimum: zero for a ReLU.
+    /// Minimum to which normalised values are clamped: zero for a ReLU.
     floor: f32,
     table: &'a [f32],
     source: Source<'a>,
@@ -124,16 +129,18 @@ struct Forward<'a> {
 type Normalised = (Vec<f32>, Vec<GroupMoments>, Statistics);
 
 impl Forward<'_> {
-    /// Moments of a channel that is normalised by running statistics; only there a convolution's bias does not cancel.
+    /// Returns the moments of a channel that is normalised by running statistics; `None` for other channels. (Only with
+    /// running statistics the bias of the convolution does not cancel.)
     fn running(&self, channel: usize, groups: &Groups, bias: f32) -> Option<GroupMoments> {
         let Source::Running(running) = self.source else { return None };
         let index = channel.checked_sub(groups.instance)?;
         Some(GroupMoments::new(running.mean[index] - bias, f64::from(running.variance[index])))
     }
 
+    /// Normalises x; `shortcut` is added to the results.
     fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Result<Normalised> {
-        let run = groups.run();
-        let channels = x.len() / run.max(1);
+        let channel_len = groups.channel_len();
+        let channels = x.len() / channel_len.max(1);
         let whole = match self.source {
             Source::Shared(peers) => Some(BatchMoments::measure(x, groups, peers)?),
             _ => None,
@@ -143,18 +150,19 @@ impl Forward<'_> {
         let mut measured = Vec::new();
         let y = vec_filled_by(x.len(), |out| {
             let y = &mut *out;
-            y.par_chunks_mut(run)
-                .zip(x.par_chunks(run))
+            y.par_chunks_mut(channel_len)
+                .zip(x.par_chunks(channel_len))
                 .enumerate()
                 .map(|(channel, (y, x))| {
-                    let size = groups.size(channel);
+                    let size = groups.group_len(channel);
                     let mut last = (0.0, 0.0);
-                    let mut scales = Vec::with_capacity(run / size);
+                    let mut scales = Vec::with_capacity(channel_len / size);
                     for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
                         let scale = match self.running(channel, groups, bias(channel)) {
                             Some(scale) => scale,
                             None => {
-                                let of_all = whole.as_ref().and_then(|whole| whole.of(channel, groups));
+                                let of_all =
+                                    whole.as_ref().and_then(|whole| whole.of_channel(channel, groups));
                                 let (mean, variance) = of_all.unwrap_or_else(|| moments(x));
                                 last = (mean as f32, variance as f32);
                                 GroupMoments::new(last.0, variance)
@@ -164,7 +172,7 @@ impl Forward<'_> {
                         match shortcut {
                             None => normalise::affine(y, x, affine, self.floor),
                             Some(shortcut) => {
-                                let from = channel * run + group * size;
+                                let from = channel * channel_len + group * size;
                                 affine_add_relu(y, x, affine, self.floor, &shortcut[from..from + size]);
                             }
                         }
@@ -173,15 +181,15 @@ impl Forward<'_> {
                     (scales, last)
                 })
                 .collect_into_vec(&mut measured);
-            // SAFETY: x is as long as `out` and cut the same way, so every group of it was written; a shortcut
-            // that is shorter would have panicked.
+            // SAFETY: x is as long as `out` and cut in the same way, so every group of `out` was written; a shorter shortcut
+            // would have panicked.
             unsafe { assume_init(out) }
         });
         let batch_affine = &measured[groups.instance..];
         let statistics = Statistics {
             mean: batch_affine.iter().enumerate().map(|(i, m)| m.1.0 + bias(groups.instance + i)).collect(),
             variance: batch_affine.iter().map(|(_, last)| last.1).collect(),
-            count: whole.map_or(run, |whole| whole.count),
+            count: whole.map_or(channel_len, |whole| whole.count),
         };
         Ok((y, measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics))
     }
@@ -189,24 +197,26 @@ impl Forward<'_> {
 
 /// Mean and variance of each channel over the batch of all processes.
 struct BatchMoments {
+    /// Number of values of a channel.
     count: usize,
+    /// Mean and variance of each channel that is normalised over the batch.
     moments: Vec<(f64, f64)>,
 }
 
 impl BatchMoments {
-    /// Of a channel, if it is normalised over the batch.
-    fn of(&self, channel: usize, groups: &Groups) -> Option<(f64, f64)> {
+    /// Returns mean and variance of a channel, if it is normalised over the batch.
+    fn of_channel(&self, channel: usize, groups: &Groups) -> Option<(f64, f64)> {
         channel.checked_sub(groups.instance).map(|index| self.moments[index])
     }
 
-    /// From each process's count, means and sums of squared differences from them (Chan, Golub and LeVeque 1979),
-    /// in the order of the processes.
+    /// Combines count, means and sums of squared differences of all processes (Chan, Golub and LeVeque 1979), in the order of
+    /// the processes.
     fn measure(x: &[f32], groups: &Groups, peers: &dyn Peers) -> Result<Self> {
-        let run = groups.run();
-        let own: Vec<(f64, f64)> = x.par_chunks(run).skip(groups.instance).map(moments).collect();
-        let mut values = vec![run as f64];
+        let channel_len = groups.channel_len();
+        let own: Vec<(f64, f64)> = x.par_chunks(channel_len).skip(groups.instance).map(moments).collect();
+        let mut values = vec![channel_len as f64];
         values.extend(own.iter().map(|(mean, _)| mean));
-        values.extend(own.iter().map(|(_, variance)| variance * run as f64));
+        values.extend(own.iter().map(|(_, variance)| variance * channel_len as f64));
         let all = peers.gather(&values)?;
         let parts: Vec<&[f64]> = all.chunks_exact(values.len()).collect();
         let count: f64 = parts.iter().map(|part| part[0]).sum();
@@ -220,42 +230,48 @@ impl BatchMoments {
     }
 }
 
-/// Overwrites dy with dx.
+/// The backward pass of a normalisation.
 struct BackwardPass<'a> {
     saved: &'a Saved,
     peers: Option<&'a dyn Peers>,
 }
 
-/// Sums over a group: of g, the gradient after the activation, and of g times the normalised input.
+/// Sums over a group that its gradient depends on.
 #[derive(Debug, Clone, Copy)]
 struct GroupSums {
+    /// Sum of g, the gradient before the activation.
     sum: f64,
+    /// Sum of g times the normalised input.
     product: f64,
 }
 
-/// Sums of a channel that is normalised over the batch: of this process's part of it, and of all of it.
+/// Sums of a channel that is normalised over the batch.
 #[derive(Debug, Clone, Copy)]
 struct ChannelSums {
+    /// Sums over this process's part of the batch.
     own: GroupSums,
+    /// Sums over the whole batch.
     all: GroupSums,
 }
 
 impl BackwardPass<'_> {
-    /// Scale and shift of a group, and its moments.
+    /// Returns the moments of a group, and its normalisation as a factor and an offset.
     fn scale(&self, channel: usize, group: usize) -> (GroupMoments, Affine) {
         let [gamma, beta, _] = rows(&self.saved.table, self.saved.channels);
         let scale = self.saved.scales[group];
         (scale, Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]))
     }
 
+    /// Computes the sums over one group.
     fn sums(&self, channel: usize, group: usize, x: &[f32], dy: &[f32]) -> GroupSums {
         let (scale, affine) = self.scale(channel, group);
         let (sum, product) = gradient_sums(x, dy, affine, self.saved.floor, scale.mean);
         GroupSums { sum, product: product * f64::from(scale.inverse) }
     }
 
-    /// With peers, the sums of every channel that is normalised over the batch; masks dy where there is y.
-    fn with_peers(
+    /// Computes the sums of every channel that is normalised over the batch, together with the peers; `None` without peers.
+    /// With `y`, first sets dy to zero where y is not positive (the ReLU after the shortcut).
+    fn shared_sums(
         &self,
         groups: &Groups,
         dy: &mut [f32],
@@ -263,16 +279,16 @@ impl BackwardPass<'_> {
         y: Option<&[f32]>,
     ) -> Result<Option<Vec<ChannelSums>>> {
         let Some(peers) = self.peers else { return Ok(None) };
-        let run = groups.run();
+        let channel_len = groups.channel_len();
         let channel = |(channel, (dy, x)): (usize, (&mut [f32], &[f32]))| {
             if let Some(y) = y {
-                mask_in_place(dy, &y[channel * run..(channel + 1) * run]);
+                mask_in_place(dy, &y[channel * channel_len..(channel + 1) * channel_len]);
             }
-            self.sums(channel, groups.first(channel), x, dy)
+            self.sums(channel, groups.first_group(channel), x, dy)
         };
         let own: Vec<GroupSums> = dy
-            .par_chunks_mut(run)
-            .zip(x.par_chunks(run))
+            .par_chunks_mut(channel_len)
+            .zip(x.par_chunks(channel_len))
             .enumerate()
             .skip(groups.instance)
             .map(channel)
@@ -286,8 +302,9 @@ impl BackwardPass<'_> {
         Ok(Some(own.into_iter().zip(all.chunks_exact(2)).map(both).collect()))
     }
 
-    /// One channel; `end` has y, and room for dx. Returns the gradients of scale and shift, of this process's part
-    /// of the batch. `known` are the sums of [`BackwardPass::with_peers`].
+    /// Computes one channel of the input's gradient, and returns the gradients of scale and shift over this process's part
+    /// of the batch. Without `end`, dx overwrites dy. After a shortcut, `end` is y and the memory for dx, and dy becomes the
+    /// gradient of the shortcut. `known` are the sums of [`BackwardPass::shared_sums`].
     fn channel(
         &self,
         channel: usize,
@@ -298,7 +315,7 @@ impl BackwardPass<'_> {
         known: Option<&[ChannelSums]>,
     ) -> [f32; 2] {
         let floor = self.saved.floor;
-        let size = groups.size(channel);
+        let size = groups.group_len(channel);
         let known =
             known.filter(|_| channel >= groups.instance).map(|known| known[channel - groups.instance]);
         let (mut shift, mut scale_sum) = (0f64, 0f64);
@@ -307,7 +324,7 @@ impl BackwardPass<'_> {
             if let (Some((y, _)), None) = (&end, known) {
                 mask_in_place(dy, &y[part.clone()]);
             }
-            let number = groups.first(channel) + group;
+            let number = groups.first_group(channel) + group;
             let (scale, affine) = self.scale(channel, number);
             let (own, all, count) = match known {
                 Some(ChannelSums { own, all }) => (own, all, self.saved.count),
@@ -330,34 +347,34 @@ impl BackwardPass<'_> {
         [scale_sum as f32, shift as f32]
     }
 
-    /// Overwrites dy with dx; the gradients of scale and shift of each channel.
+    /// Overwrites dy with dx, and returns the gradients of scale and shift of each channel.
     fn in_place(&self, dy: &mut [f32], x: &[f32], groups: &Groups) -> Result<Vec<[f32; 2]>> {
-        let known = self.with_peers(groups, dy, x, None)?;
-        let run = groups.run();
+        let known = self.shared_sums(groups, dy, x, None)?;
+        let channel_len = groups.channel_len();
         Ok(dy
-            .par_chunks_mut(run)
-            .zip(x.par_chunks(run))
+            .par_chunks_mut(channel_len)
+            .zip(x.par_chunks(channel_len))
             .enumerate()
             .map(|(channel, (dy, x))| self.channel(channel, groups, dy, x, None, known.as_deref()))
             .collect())
     }
 
-    /// Overwrites dy with its part that passes the ReLU at the end of a bottleneck, and returns dx and the gradients of
-    /// scale and shift.
-    fn behind_shortcut(
+    /// Computes the backward pass after a shortcut: overwrites dy with the part of it that passes the ReLU (the gradient of
+    /// the shortcut), and returns dx and the gradients of scale and shift of each channel.
+    fn after_shortcut(
         &self,
         dy: &mut [f32],
         x: &[f32],
         y: &[f32],
         groups: &Groups,
     ) -> Result<(Vec<f32>, Vec<[f32; 2]>)> {
-        let known = self.with_peers(groups, dy, x, Some(y))?;
-        let (run, mut sums) = (groups.run(), Vec::new());
+        let known = self.shared_sums(groups, dy, x, Some(y))?;
+        let (channel_len, mut sums) = (groups.channel_len(), Vec::new());
         let dx = vec_filled_by(x.len(), |dx| {
             assert!(dy.len() == dx.len() && y.len() == dx.len());
-            dy.par_chunks_mut(run)
-                .zip(x.par_chunks(run))
-                .zip(y.par_chunks(run).zip(dx.par_chunks_mut(run)))
+            dy.par_chunks_mut(channel_len)
+                .zip(x.par_chunks(channel_len))
+                .zip(y.par_chunks(channel_len).zip(dx.par_chunks_mut(channel_len)))
                 .enumerate()
                 .map(|(channel, ((dy, x), end))| {
                     self.channel(channel, groups, dy, x, Some(end), known.as_deref())
@@ -381,11 +398,10 @@ pub enum Source<'a> {
     Running(&'a Statistics),
 }
 
-/// A normalisation of x (C, B, H, W): the first `instance` channels over each sample, the
-/// others over the batch or by running statistics. `table` (2 or 3 rows of C) has scale,
-/// shift and the bias of the convolution in front. With a shortcut of x's shape the result
-/// is `relu(activation(normalised) + shortcut)`. Returns what [`norm_gradient`] needs and the
-/// statistics of the batch too.
+/// Normalises x (C, B, H, W): the first `instance` channels over each sample, the others over the batch or by running
+/// statistics. `table` (2 or 3 rows of C values) holds scale, shift, and the bias of the preceding convolution. With a
+/// shortcut of x's shape, the result is `relu(activation(normalised) + shortcut)`. Also returns what [`norm_gradient`]
+/// needs, and the statistics of the batch.
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -417,18 +433,18 @@ pub fn norm(
     Ok((array(y, x.shape()), Saved { instance, floor, channels, scales, table, count }, statistics))
 }
 
-/// What [`norm_gradient`] returns.
+/// The gradients that [`norm_gradient`] returns.
 pub struct NormGradients {
-    /// Of x.
+    /// Gradient of x.
     pub dx: Array,
-    /// Of the shortcut, where there was one.
+    /// Gradient of the shortcut, if there was one.
     pub shortcut: Option<Array>,
-    /// Of scale and shift, one row after the other. (The bias of a preceding convolution has none:
+    /// Gradients of scale and shift, one row after the other. (That of the bias of a preceding convolution is zero, because
     /// normalisation cancels a constant.)
     pub rows: Vec<f32>,
 }
 
-/// The backward pass of a normalisation of x by the batch, shared with `peers` if it was; `y` is what came out if
+/// Computes the backward pass of a normalisation of x by the batch, shared with `peers` if it was; `y` is what came out if
 /// there was a shortcut. Overwrites dy. The rows of the parameters are of this process's part of the batch.
 ///
 /// # Errors
@@ -449,7 +465,7 @@ pub fn norm_gradient(
     let (dx, sums) = match y {
         None => (None, backward.in_place(in_place(&mut dy)?, x, &groups)?),
         Some(y) => {
-            let (dx, sums) = backward.behind_shortcut(in_place(&mut dy)?, x, values(y)?, &groups)?;
+            let (dx, sums) = backward.after_shortcut(in_place(&mut dy)?, x, values(y)?, &groups)?;
             (Some(array(dx, shape)), sums)
         }
     };

@@ -3,12 +3,12 @@
 use super::Uninit;
 use crate::simd::vectorized;
 
-/// Values that are summed in 32 bits before the sum continues in 64.
+/// Number of values that are summed in 32 bits before the sum continues in 64 bits.
 const BLOCK: usize = 2048;
-/// Sums kept side by side, so that additions do not wait for each other.
+/// Number of partial sums, so that additions do not have to wait for each other.
 const LANES: usize = 64;
 
-/// `x * factor + offset`: a normalisation and its scale and shift in one.
+/// The function `x * factor + offset`: a normalisation with its scale and shift.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Affine {
     pub(crate) factor: f32,
@@ -22,7 +22,7 @@ impl Affine {
     }
 }
 
-/// Mean and biased variance, in two passes (the second is in cache, and there is no cancellation).
+/// Computes the mean and biased variance, in two passes (the second is in cache, and there is no cancellation).
 pub(super) fn moments(x: &[f32]) -> (f64, f64) {
     let count = x.len().max(1) as f64;
     let mean = sum(x) / count;
@@ -65,18 +65,18 @@ vectorized! {
 }
 
 vectorized! {
-    /// `max(affine(x), floor)`.
+    /// Writes `max(affine(x), floor)` to y.
     pub(super) fn affine(y: &mut [Uninit], x: &[f32], affine: Affine, floor: f32) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * affine.factor + affine.offset;
-            // Not `f32::max`: NaN must stay NaN, or a diverged run looks healthy.
+            // `f32::max` would hide NaN, and a diverged run would look healthy.
             y.write(if value < floor { floor } else { value });
         }
     }
 }
 
 vectorized! {
-    /// `max(max(affine(x), floor) + shortcut, 0)`.
+    /// Writes `max(max(affine(x), floor) + shortcut, 0)` to y.
     pub(super) fn affine_add_relu(
         y: &mut [Uninit],
         x: &[f32],
@@ -93,7 +93,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// [`affine`], in place.
+    /// Applies [`affine`] in place.
     pub(super) fn affine_in_place(y: &mut [f32], affine: Affine, floor: f32) {
         for y in y {
             let value = *y * affine.factor + affine.offset;
@@ -103,7 +103,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// [`affine_add_relu`], in place.
+    /// Applies [`affine_add_relu`] in place.
     pub(super) fn affine_add_relu_in_place(y: &mut [f32], affine: Affine, floor: f32, shortcut: &[f32]) {
         for (y, shortcut) in y.iter_mut().zip(shortcut) {
             let value = *y * affine.factor + affine.offset;
@@ -114,7 +114,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Keeps dy where y is above zero (PyTorch's convention: nothing passes at zero).
+    /// Sets dy to zero where y is not above zero (as in PyTorch, the gradient at zero is zero).
     pub(super) fn mask_in_place(dy: &mut [f32], y: &[f32]) {
         for (dy, y) in dy.iter_mut().zip(y) {
             *dy = if *y > 0.0 { *dy } else { 0.0 };
@@ -123,7 +123,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Sums of g and of `g * (x - mean)`, where g is dy where `affine(x)` is above the floor.
+    /// Computes the sums of g and of `g * (x - mean)`. g is dy where `affine(x)` is above the floor, and else zero.
     pub(super) fn gradient_sums(x: &[f32], dy: &[f32], affine: Affine, floor: f32, mean: f32) -> (f64, f64) {
         const HALF: usize = LANES / 2;
         let (mut sum, mut product) = (0f64, 0f64);
@@ -151,7 +151,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// [`gradient`] in place of dy.
+    /// Computes [`gradient`], and overwrites dy with it.
     pub(super) fn gradient_in_place(
         dy: &mut [f32],
         x: &[f32],
@@ -168,7 +168,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// `factor * g + slope * x + constant`, g as in [`gradient_sums`].
+    /// Writes `factor * g + slope * x + constant` to dx, with g as in [`gradient_sums`].
     pub(super) fn gradient(
         dx: &mut [Uninit],
         x: &[f32],

@@ -1,4 +1,4 @@
-//! The operators of the CPU, each forwarded to its module.
+//! The operators of the CPU backend; each calls the function of its module.
 
 use std::ops::Range;
 
@@ -15,26 +15,27 @@ use crate::loss::{Rows, Triplets, cross_entropy_smoothed, squared_distances, tri
 use crate::optim::clipping as factor_of;
 use crate::parameters::{Parameter, Parameters};
 
-/// Share of the batch in the running statistics, as in PyTorch.
+/// Share of a batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
-/// The processor.
+/// The CPU backend.
 pub struct Cpu;
 
-/// Values of one parameter, without a copy.
-fn of(parameters: &Parameters, parameter: Parameter) -> Result<&[f32]> {
+/// Returns the values of one parameter, without a copy.
+fn values_of(parameters: &Parameters, parameter: Parameter) -> Result<&[f32]> {
     Ok(&parameters.flat().data::<Vec<f32>>()?[parameters.entry(parameter).range.clone()])
 }
 
-fn of_mut(parameters: &mut Parameters, parameter: Parameter) -> Result<&mut [f32]> {
+/// Returns the values of one parameter for overwriting.
+fn values_of_mut(parameters: &mut Parameters, parameter: Parameter) -> Result<&mut [f32]> {
     let places = parameters.entry(parameter).range.clone();
     Ok(&mut parameters.flat_mut().data_mut::<Vec<f32>>()?[places])
 }
 
-/// Weights of a convolution; those of a linear layer have one position.
+/// Returns the weights of a convolution, or of a linear layer as a 1x1 kernel.
 fn kernel<'a>(parameters: &'a Parameters, conv: &Conv) -> Result<Kernel<'a>> {
     let shape = kernel_shape(&parameters.entry(conv.weight).shape)?;
-    Ok(Kernel { values: of(parameters, conv.weight)?, shape })
+    Ok(Kernel { values: values_of(parameters, conv.weight)?, shape })
 }
 
 fn kernel_shape(shape: &[usize]) -> Result<Shape> {
@@ -45,28 +46,30 @@ fn kernel_shape(shape: &[usize]) -> Result<Shape> {
     }
 }
 
-/// Rows of scale, shift and a convolution's bias, instance norm's channels first.
+/// Returns the rows of scale, shift and (if there is one) the convolution's bias; in each row the channels of the instance norm
+/// come first.
 fn table(parameters: &Parameters, norm: &Norm) -> Result<Vec<f32>> {
     let mut table = Vec::new();
     for row in 0..2 {
         if let Some(instance_affine) = norm.instance_affine {
-            table.extend_from_slice(of(parameters, instance_affine[row])?);
+            table.extend_from_slice(values_of(parameters, instance_affine[row])?);
         }
-        table.extend_from_slice(of(parameters, norm.batch_affine[row])?);
+        table.extend_from_slice(values_of(parameters, norm.batch_affine[row])?);
     }
     if let Some(bias) = norm.bias {
-        table.extend_from_slice(of(parameters, bias)?);
+        table.extend_from_slice(values_of(parameters, bias)?);
     }
     Ok(table)
 }
 
+/// Returns the running statistics of a norm.
 fn running(weights: Weights<'_>, norm: &Norm) -> Result<Statistics> {
     let [mean, variance] = norm.running;
-    let values = |parameter| Ok::<_, anyhow::Error>(of(weights.running, parameter)?.to_vec());
+    let values = |parameter| Ok::<_, anyhow::Error>(values_of(weights.running, parameter)?.to_vec());
     Ok(Statistics { mean: values(mean)?, variance: values(variance)?, count: 0 })
 }
 
-/// Updates running statistics with a share of the batch's, multiplied by `factor`.
+/// Moves running statistics towards those of a batch, which are multiplied by `factor`.
 fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
     let (old, new) = ((1.0 - MOMENTUM) as f32, (MOMENTUM * factor) as f32);
     for (running, batch) in running.iter_mut().zip(batch) {
@@ -74,7 +77,8 @@ fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
     }
 }
 
-/// A loss of the first samples of x, as an array of one value and `weight` times the gradient.
+/// Converts a loss of the first `count` samples of x to arrays: its value, and `weight` times its gradient, which is zero for
+/// the other samples.
 fn loss_of(x: &Array, count: usize, loss: crate::loss::Loss, weight: f64) -> Result<(Array, Array)> {
     let crate::loss::Loss { value, mut gradient } = loss;
     let [channels, batch, _, _] = x.shape();
@@ -143,7 +147,7 @@ impl Operators for Cpu {
     }
 
     fn discard_gradients(&self, _gradients: &mut Flat) -> Result<()> {
-        // The first write overwrites them.
+        // Nothing to do: the first write after this overwrites them.
         Ok(())
     }
 
@@ -226,8 +230,8 @@ impl Operators for Cpu {
         // Running variances are unbiased, as in PyTorch.
         let unbiased = batch.count as f64 / (batch.count - 1) as f64;
         let [mean, variance] = of.running;
-        move_running(of_mut(pass.running, mean)?, &batch.mean, 1.0);
-        move_running(of_mut(pass.running, variance)?, &batch.variance, unbiased);
+        move_running(values_of_mut(pass.running, mean)?, &batch.mean, 1.0);
+        move_running(values_of_mut(pass.running, variance)?, &batch.variance, unbiased);
         Ok((y, Saved::new(saved)))
     }
 
@@ -264,7 +268,7 @@ impl Operators for Cpu {
     }
 
     fn gem(&self, x: &Array, parameters: &Parameters, p: Parameter) -> Result<Array> {
-        gem::gem(x, of(parameters, p)?[0])
+        gem::gem(x, values_of(parameters, p)?[0])
     }
 
     fn gem_backward(
@@ -275,7 +279,7 @@ impl Operators for Cpu {
         p: Parameter,
         pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
-        let (dx, dp) = gem::gem_gradient(x, of(pass.parameters, p)?[0], y, dy)?;
+        let (dx, dp) = gem::gem_gradient(x, values_of(pass.parameters, p)?[0], y, dy)?;
         pass.gradients.add(p, &[dp])?;
         Ok(dx)
     }

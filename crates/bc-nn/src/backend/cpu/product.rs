@@ -1,11 +1,9 @@
-//! Matrix products, whose factors may be transposed or be the windows of a
-//! convolution.
+//! Matrix products, whose factors may be transposed or be the windows of a convolution.
 //!
-//! The result is cut into blocks that threads compute on their own: a block of the right
-//! factor is packed into panels, rows of the left one are gathered, both small enough
-//! to stay in the L2 cache (Goto & van de Geijn 2008, "Anatomy of
-//! High-Performance Matrix Multiplication"). The depth is cut the same way whatever the
-//! threads, so results do not depend on their number.
+//! The result is cut into blocks that threads compute independently. For each, a block of the right factor is packed into
+//! panels and rows of the left factor are gathered, both small enough to stay in the L2 cache (Goto & van de Geijn 2008,
+//! "Anatomy of High-Performance Matrix Multiplication"). The depth is cut in the same way for any number of threads, so
+//! results do not depend on it.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -20,7 +18,7 @@ use crate::simd::vectorized;
 
 /// Maximum number of panels that are packed at once.
 const PANELS: usize = 24;
-/// Rows of the left factor that are gathered at once.
+/// Number of rows of the left factor that are gathered at once.
 const GATHERED: usize = 112;
 
 /// A view of a matrix, row-major or transposed.
@@ -29,19 +27,19 @@ pub(crate) struct View<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
-    /// Distance of the rows, or of the columns if `transposed`.
+    /// Distance in memory from one row to the next, or from one column to the next if `transposed`.
     stride: usize,
     transposed: bool,
 }
 
 impl<'a> View<'a> {
-    /// `rows x columns`, row-major.
+    /// Views `rows x columns` values, row-major, as a matrix.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns);
         Self { values, rows, columns, stride: columns, transposed: false }
     }
 
-    /// The same values as `columns x rows`.
+    /// Returns a view of the transposed matrix.
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
@@ -54,11 +52,12 @@ pub(super) enum Matrix<'a> {
     Stored(View<'a>),
     /// The windows of an input: (channel, tap) x (sample, position).
     Im2col(&'a [f32], &'a Sizes),
-    /// (sample, position) x (channel, tap); only as the right factor.
+    /// The transposed windows, (sample, position) x (channel, tap); possible only as the right factor.
     Im2colTransposed(&'a [f32], &'a Sizes),
 }
 
 impl Matrix<'_> {
+    /// Returns the numbers of rows and columns.
     fn size(&self) -> [usize; 2] {
         match self {
             Matrix::Stored(view) => [view.rows, view.columns],
@@ -67,7 +66,7 @@ impl Matrix<'_> {
         }
     }
 
-    /// Where the chunks of a range of (sample, position) come from.
+    /// Returns the map of a range of (sample, position) of windows; `None` for a matrix in memory.
     fn map(&self, range: Range<usize>) -> Option<Map> {
         match self {
             Matrix::Stored(_) => None,
@@ -75,7 +74,7 @@ impl Matrix<'_> {
         }
     }
 
-    /// As the right factor: a block into panels. `map` is of the columns if those are positions.
+    /// Packs a block of this matrix, the right factor, into panels. `map` is the map of the columns if these are positions.
     fn pack(
         &self,
         depth: Range<usize>,
@@ -87,7 +86,7 @@ impl Matrix<'_> {
         let distance = distance(depth.len());
         match (self, map) {
             (Matrix::Im2col(x, _), Some(map)) => {
-                // An odd number of chunks leaves half a panel, whose values are not used but must be finite.
+                // An odd number of chunks fills only half of the last panel; the other half is not used, but must be finite.
                 if !columns.len().is_multiple_of(PANEL) {
                     let last = columns.len() / PANEL;
                     panels[last * distance..(last + 1) * distance].fill(0.0);
@@ -119,7 +118,7 @@ impl Matrix<'_> {
         }
     }
 
-    /// As the left factor: gathers rows. `map` is of the depth if that is positions.
+    /// Gathers rows of this matrix, the left factor. `map` is the map of the depth if that consists of positions.
     fn gather(
         &self,
         rows: Range<usize>,
@@ -152,7 +151,7 @@ impl Matrix<'_> {
 }
 
 vectorized! {
-    /// A row into the same row of panels, zeros behind it.
+    /// Copies a row of a matrix into the corresponding row of the panels, and fills the last panel with zeros.
     fn copy_row(from: &[f32], panels: &mut [f32], distance: usize) {
         let (parts, rest) = from.as_chunks::<PANEL>();
         for (part, to) in parts.iter().zip(panels.chunks_mut(distance)) {
@@ -166,13 +165,13 @@ vectorized! {
     }
 }
 
-/// Stride of the panels, one row more than they hold: at a distance of a power of two, the rows of
-/// several panels would share few sets of the L1 cache.
+/// Returns the distance from one panel to the next: one row more than a panel holds, because at a distance of a power of two
+/// the rows of several panels would share few sets of the L1 cache.
 fn distance(depth: usize) -> usize {
     (depth + 1) * PANEL
 }
 
-/// The part of a buffer that is aligned to a cache line.
+/// Returns the part of a buffer that is aligned to a cache line.
 pub(super) fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     const LINE: usize = 64;
     if buffer.len() < count + LINE / size_of::<f32>() {
@@ -182,7 +181,7 @@ pub(super) fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     &mut buffer[skipped..][..count]
 }
 
-/// Into how many parts of rows and of columns a product is cut.
+/// The numbers of parts into which the rows and the columns of a product are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Split {
     rows: usize,
@@ -190,9 +189,9 @@ struct Split {
 }
 
 impl Split {
-    /// The split with the least work for the busiest thread, in cycles per step of the depth.
+    /// Returns the split with the least work for the busiest thread, in cycles per step of the depth.
     fn best(rows: usize, panels: usize, threads: usize) -> Self {
-        /// Cycles for gathering a value, over those for multiplying a row with a panel.
+        /// Cycles for gathering a value, relative to those for multiplying a row with a panel.
         const GATHERING: f64 = 0.4;
         let least = panels.div_ceil(PANELS);
         let mut best = (f64::INFINITY, Self { rows: 1, columns: least });
@@ -215,15 +214,19 @@ impl Split {
     }
 }
 
-/// The part `number` of `parts` of a range.
+/// Cuts `0..count` into `parts` parts, and returns part `number`.
 pub(super) fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
     count * number / parts..count * (number + 1) / parts
 }
 
+/// Memory that a thread reuses for its blocks.
 #[derive(Default)]
 struct Scratch {
+    /// Panels of the right factor.
     panels: Vec<f32>,
+    /// Rows of the left factor.
     block: Vec<f32>,
+    /// Windows before they are transposed into panels.
     spare: Vec<f32>,
 }
 
@@ -231,10 +234,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Called with row, first column and the finished values there, while they are in cache.
+/// A function that is applied to finished values while they are in cache; its arguments are their row, their first column, and
+/// the values.
 pub(super) type BlockEpilogue<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
-/// Writes `left right` into uninitialised memory, row-major, and returns it initialised.
+/// Writes the product of `left` and `right` into uninitialised memory, row-major, and returns it as initialised memory.
 pub(super) fn multiply_into<'a>(
     out: &'a mut [Uninit],
     left: Matrix<'_>,
@@ -253,8 +257,8 @@ pub(super) fn multiply_into<'a>(
     unsafe { assume_init(out) }
 }
 
-/// Writes (or adds, with `add`) `left right` into `out`, row-major. Runs on all threads of the
-/// current pool; which of them computes an element has no influence on its value.
+/// Writes the product of `left` and `right` into `out`, row-major, or adds it with `add`. Runs on all threads of the current
+/// pool; the values do not depend on which thread computes them.
 pub(super) fn multiply(
     out: &mut [f32],
     left: Matrix<'_>,
@@ -270,14 +274,14 @@ pub(super) fn multiply(
     product(Target::new(out, columns), len, left, right, add, finish);
 }
 
-/// The product of two matrices in memory, row-major.
+/// Computes the product of two matrices in memory, row-major.
 pub(crate) fn matmul(left: View<'_>, right: View<'_>) -> Vec<f32> {
     vec_filled_by(left.rows * right.columns, |out| {
         multiply_into(out, Matrix::Stored(left), Matrix::Stored(right), None)
     })
 }
 
-/// A product into a target of `len` values, which are written already if `add` or if the depth is 0.
+/// Computes a product into a target of `len` values, which must be initialised already with `add` or if the depth is 0.
 fn product(
     target: Target<'_>,
     len: usize,
@@ -303,11 +307,11 @@ fn product(
     });
 }
 
-/// A product in progress.
+/// A product with its factors and its target.
 struct Product<'a> {
     left: Matrix<'a>,
     right: Matrix<'a>,
-    /// Columns of the left factor, rows of the right one.
+    /// Number of columns of the left factor, and of rows of the right one.
     depth: usize,
     target: Target<'a>,
     add: bool,

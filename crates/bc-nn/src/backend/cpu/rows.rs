@@ -5,14 +5,14 @@ use anyhow::{Result, ensure};
 use super::super::Array;
 use super::{array, values};
 
-/// Channels and batch of a matrix.
+/// Returns channels and batch of a matrix.
 fn size(x: &Array) -> Result<[usize; 2]> {
     let [channels, batch, height, width] = x.shape();
     ensure!(height == 1 && width == 1, "{:?} is not a matrix", x.shape());
     Ok([channels, batch])
 }
 
-/// The transpose of `rows x columns` values.
+/// Returns the transpose of `rows x columns` values.
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(values.len());
     for column in 0..columns {
@@ -21,13 +21,13 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     all
 }
 
-/// For each sample its channels.
+/// Returns the rows of a matrix: the channels of each sample.
 pub(super) fn rows(x: &Array) -> Result<Vec<f32>> {
     let [_, batch] = size(x)?;
     Ok(transposed(values(x)?, batch))
 }
 
-/// A matrix from one row for each sample.
+/// Creates a matrix from one row for each sample.
 pub(super) fn matrix(rows: &[f32], channels: usize) -> Result<Array> {
     ensure!(
         channels > 0 && rows.len().is_multiple_of(channels),
@@ -56,7 +56,7 @@ pub(super) fn join(parts: &[&Array]) -> Result<Array> {
     Ok(array(joined, [channels, batch, 1, 1]))
 }
 
-/// Some of the samples.
+/// Returns `count` samples from `first` on.
 pub(super) fn part(x: &Array, first: usize, count: usize) -> Result<Array> {
     let [channels, batch] = size(x)?;
     ensure!(first + count <= batch, "samples {first} to {} of {batch}", first + count);

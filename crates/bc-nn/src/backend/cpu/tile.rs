@@ -1,11 +1,12 @@
 //! The inner kernel of every product of matrices: a tile of rows times a panel of columns.
 //!
-//! A panel is [`PANEL`] columns wide and stored row by row (something to read behind the last column); rows come from a
-//! block that the caller gathers. Each element of a
-//! product is summed by one thread in one order, so results do not depend on the number
-//! of threads. The tile sizes follow from the registers: AVX-512 has 32 of 16 floats, for 14 x 2 sums, two vectors of
-//! columns and one broadcast; AVX2 has 16 of 8 floats, for 6 x 2 sums, two vectors of columns and one broadcast, so that
-//! a panel is taken half by half; NEON has 32 of 4 floats, for 6 x 4 sums of the same half.
+//! A panel is [`PANEL`] columns wide and stored row by row, with readable memory after the last column; the rows come from a
+//! block that the caller gathers. Each element of a product is summed by one thread in one order, so results do not depend on
+//! the number of threads.
+//!
+//! The tile sizes follow from the registers. AVX-512 has 32 registers of 16 floats: 14 x 2 sums, two vectors of columns and one
+//! broadcast. AVX2 has 16 registers of 8 floats: 6 x 2 sums, two vectors of columns and one broadcast, so that a panel is
+//! processed in two halves. NEON has 32 registers of 4 floats: 6 x 4 sums of such a half.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -13,9 +14,9 @@ use std::ops::Range;
 use super::Uninit;
 use crate::simd::{Isa, isa};
 
-/// Columns of a panel.
+/// Number of columns of a panel.
 pub const PANEL: usize = 32;
-/// Columns of a half of a panel.
+/// Number of columns of half a panel.
 const HALF: usize = PANEL / 2;
 /// Maximum number of rows of a tile of whole panels.
 const TILE: usize = 14;
@@ -23,11 +24,11 @@ const TILE: usize = 14;
 const HALF_TILE: usize = 6;
 /// Maximum number of rows of a panel per pass (such a panel fills half of the L1 cache).
 pub const DEPTH: usize = 256;
-/// Stride of the rows in a gathered block: not a power of two, or the rows of a tile would
-/// share one set of the L1 cache.
+/// Distance from row to row in a gathered block. It is not a power of two, because then the rows of a tile would share one set
+/// of the L1 cache.
 pub const ROW_STRIDE: usize = DEPTH + 16;
 
-/// A matrix of which threads write disjoint blocks; its values may be uninitialised until then.
+/// A matrix whose disjoint blocks are written by several threads; its values may be uninitialised before.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     data: *mut f32,
@@ -42,20 +43,20 @@ unsafe impl Send for Target<'_> {}
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
-    /// `data` as rows of `stride` floats.
+    /// Views `data` as rows of `stride` floats.
     pub fn new(data: &'a mut [f32], stride: usize) -> Self {
         Self { data: data.as_mut_ptr(), len: data.len(), stride, life: PhantomData }
     }
 
-    /// The same of memory that is not written yet.
+    /// Views memory that is not written yet as rows of `stride` floats.
     pub fn unwritten(data: &'a mut [Uninit], stride: usize) -> Self {
         Self { data: data.as_mut_ptr().cast(), len: data.len(), stride, life: PhantomData }
     }
 
-    /// Some columns of a row.
+    /// Returns some columns of a row.
     ///
     /// # Safety
-    /// They are initialised, and no other thread uses the same block at the same time.
+    /// The values are initialised, and no other thread uses the same block at the same time.
     pub unsafe fn row(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(columns.end <= self.stride && row * self.stride + columns.end <= self.len);
         // SAFETY: in bounds by the assertion, exclusive by the caller.
@@ -64,10 +65,10 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Writes some columns of a row, or adds to them.
+    /// Writes `values` to a row from column `first` on, or adds them with `add`.
     ///
     /// # Safety
-    /// No other thread uses the same block at the same time; what is added to is written.
+    /// No other thread uses the same block at the same time; with `add`, the old values are initialised.
     pub unsafe fn put(self, row: usize, first: usize, values: &[f32], add: bool) {
         if add {
             // SAFETY: the caller's.
@@ -87,9 +88,9 @@ impl<'a> Target<'a> {
 /// How the block of rows is laid out in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RowLayout {
-    /// Row i starts at `i * ROW_STRIDE`, its elements are neighbours.
+    /// Element k of row i is at `i * ROW_STRIDE + k`.
     RowMajor,
-    /// Element k starts at `k * stride`, rows are neighbours.
+    /// Element k of row i is at `k * stride + i`; holds the stride.
     ColumnMajor(usize),
 }
 
@@ -110,10 +111,11 @@ pub struct Panels<'a> {
     pub columns: usize,
 }
 
-/// `target[row.., column..] = (or +=) rows x panels`, over a common dimension of `depth`.
+/// Writes the product of `rows` and `panels`, over a common dimension of `depth`, to the block of `target` whose corner is
+/// `[row, column]`, or adds it with `add`.
 ///
 /// # Safety
-/// No other thread uses the same block of `target` at the same time, which is written already if `add`.
+/// No other thread uses the same block of `target` at the same time; with `add`, its values are initialised.
 pub unsafe fn multiply(
     rows: Rows<'_>,
     panels: Panels<'_>,
@@ -139,7 +141,7 @@ pub unsafe fn multiply(
     let isa = isa();
     // A half panel stays in the L1 cache while all rows are multiplied.
     let (part, most) = if isa == Isa::Avx512 { (PANEL, TILE) } else { (HALF, HALF_TILE) };
-    // Tiles of equal heights: a low one would have too few independent sums.
+    // Tiles have equal heights, because a low one would have too few independent sums.
     let most = count.div_ceil(count.div_ceil(most));
     for left in (0..columns).step_by(part) {
         let b = panels[left / PANEL * panel_distance + left % PANEL..].as_ptr();
@@ -157,8 +159,8 @@ pub unsafe fn multiply(
     }
 }
 
-/// A tile of `height` rows and of a panel (AVX-512, if it has columns in the second half) or half of one (else).
-// The arguments of `tile` and of the kernels below are those of BLAS, kept apart so that they stay in registers:
+/// Computes a tile: `height` rows times a panel (AVX-512, if the panel has columns in its second half) or half a panel (else).
+// The arguments of `tile` and of the kernels below have the names of BLAS and are separate so that they stay in registers:
 // a, b and c are the factors and the result, rs and cs the strides of a's rows and columns, ldb and ldc those of b's and
 // c's rows.
 #[allow(clippy::too_many_arguments)]
@@ -209,8 +211,8 @@ unsafe fn tile(
 mod plain {
     use super::HALF;
 
-    /// `M` rows times half a panel, in plain Rust, which compilers turn into the vectors that every machine of the target has
-    /// (SSE2, NEON).
+    /// Computes `M` rows times half a panel in plain Rust, which the compiler vectorises with the instructions that every
+    /// machine of the target has (SSE2, NEON).
     // Arguments: see `tile` above.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
@@ -225,7 +227,7 @@ mod plain {
         width: usize,
         add: bool,
     ) {
-        // Where every machine of the target has fused multiply-add.
+        // Whether every machine of the target has fused multiply-add.
         const FUSED: bool = cfg!(target_arch = "aarch64");
         // SAFETY: passed on from `multiply`.
         unsafe {
@@ -240,7 +242,7 @@ mod plain {
                 }
             }
             for (i, sum) in sums.iter().enumerate() {
-                // By pointer: without `add` the memory is not initialised yet, so that no reference may point to it.
+                // Written through a pointer: without `add` the memory is not initialised, and no reference may point to it.
                 let row = c.add(i * ldc);
                 for (j, s) in sum.iter().enumerate().take(width) {
                     let c = row.add(j);
@@ -313,7 +315,7 @@ mod x86 {
         }
     }
 
-    /// Without `WIDE` of the first half of a panel.
+    /// Computes `M` rows times a panel, or with `WIDE = false` times the first half of a panel.
     // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f")]

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 use super::super::{Array, Shape};
 use super::{Uninit, array, assume_init, values, vec_filled_by};
 
-/// Rows that a thread works on at once.
+/// Number of rows that a thread works on at once.
 const ROWS: usize = 64;
 
-/// (C, B, H, W) to (C, B, H, ceil(W / stride)): means of `stride` columns, of fewer at the end
-/// (PyTorch's `AvgPool2d((1, stride), ceil_mode=True)`).
+/// Computes the means of `stride` neighbouring columns (of fewer at the end) of x (C, B, H, W): (C, B, H, ceil(W / stride)), as
+/// PyTorch's `AvgPool2d((1, stride), ceil_mode=True)`.
 ///
 /// # Errors
 /// A stride of 0; a tensor without columns.
@@ -35,7 +35,7 @@ pub fn time_mean(x: &Array, stride: usize) -> Result<Array> {
     Ok(array(y, [channels, batch, height, columns]))
 }
 
-/// The gradient of an input of shape `x` of [`time_mean`].
+/// Computes the gradient of an input of shape `x` of [`time_mean`].
 ///
 /// # Errors
 /// A gradient of another shape.

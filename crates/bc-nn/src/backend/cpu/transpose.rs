@@ -1,10 +1,11 @@
-//! Transposition into panels.
+//! Transposes rows into panels.
 
 use super::tile::PANEL;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Isa, isa};
 
-/// `panel[k * PANEL + j] = from[j * stride + k]` for `count` rows j (zeros behind them) and `depth` k.
+/// Transposes `count` rows of `depth` values into a panel: `panel[k * PANEL + j] = from[j * stride + k]`. The columns of
+/// absent rows are filled with zeros.
 pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize, panel: &mut [f32]) {
     assert!(count > 0 && count <= PANEL && depth > 0);
     assert!(from.len() >= (count - 1) * stride + depth && panel.len() >= depth * PANEL);
@@ -12,7 +13,7 @@ pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if count == PANEL {
-        // The squares of vectors' width, from `side` rows of `from` each.
+        // Squares as wide as a vector are transposed in registers.
         type Square = unsafe fn(*const f32, usize, *mut f32);
         let (side, square): (usize, Square) = match isa() {
             Isa::Avx512 => (16, square512),
@@ -37,7 +38,7 @@ pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize
     }
 }
 
-/// 8 x 8 values.
+/// Transposes 8 x 8 values.
 ///
 /// # Safety
 /// 8 rows of `stride` can be read at `from`, 8 rows of [`PANEL`] written at `to`; the machine has AVX2.
@@ -70,7 +71,7 @@ unsafe fn square256(from: *const f32, stride: usize, to: *mut f32) {
     }
 }
 
-/// 16 x 16 values.
+/// Transposes 16 x 16 values.
 ///
 /// # Safety
 /// 16 rows of `stride` can be read at `from`, 16 rows of [`PANEL`] written at `to`; the machine has AVX-512.

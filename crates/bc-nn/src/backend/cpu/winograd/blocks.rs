@@ -1,20 +1,22 @@
-//! A block of tiles: where in the input its windows come from, and where in the output its results go. The same for
-//! every channel.
+//! A block of tiles: where its windows are read from the input, and where its results are written in the output. It is the
+//! same for every channel.
 
 use std::ops::Range;
 
 use super::super::im2col::Sizes;
 use super::super::tile::PANEL;
 
-/// Values that the transforms take at once.
+/// Maximum number of values that the transforms process at once.
 pub(super) const LANES: usize = 16;
 
-/// The tiles of 2x2 outputs that cover the output of one channel: (sample, row of tiles, tile), one after the other.
+/// The tiles of 2x2 outputs that cover the output of one channel. They are numbered sample by sample and row by row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiles {
+    /// Number of rows of tiles of a sample.
     pub down: usize,
+    /// Number of tiles of a row.
     pub across: usize,
-    /// Of all samples.
+    /// Number of tiles of all samples.
     pub count: usize,
 }
 
@@ -25,11 +27,12 @@ impl Tiles {
     }
 }
 
-/// A piece of a row of the input that goes into the padded rows.
+/// A piece of a row of the input that is copied into the padded rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copied {
-    /// In a channel of the input.
+    /// Offset in a channel of the input.
     pub from: usize,
+    /// Offset in the padded rows.
     pub to: usize,
     pub count: usize,
 }
@@ -37,35 +40,38 @@ pub(super) struct Copied {
 /// Neighbouring tiles of one row of tiles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
-    /// The first one's place in the block.
+    /// Number of the first tile in the block.
     pub at: usize,
+    /// Number of tiles.
     pub tiles: usize,
-    /// Where the first one's window begins in the padded rows.
+    /// Offset of the first tile's window in the padded rows.
     pub window: usize,
-    /// Where in a channel of the output the rows of results go: the lower one may not exist.
+    /// Offsets of the upper and the lower row of results in a channel of the output; the lower row may not exist.
     pub outputs: [Option<usize>; 2],
-    /// Results in a row.
+    /// Number of results in a row.
     pub width: usize,
 }
 
-/// Some tiles that one thread computes for all inputs and some outputs.
+/// Tiles that one thread computes for all inputs and some outputs.
 #[derive(Debug)]
 pub(super) struct Block {
+    /// Number of tiles.
     pub tiles: usize,
-    /// Values from row to row of a matrix with a column for each tile: whole panels, and what the last vector of a
-    /// segment writes behind them. An odd number of lines of the cache, or few of its sets would be used.
+    /// Distance from row to row of a matrix with a column for each tile: whole panels, and space for what the last vector of a
+    /// segment writes after them. It is an odd number of cache lines, because else few sets of the cache would be used.
     pub step: usize,
-    /// Values from row to row of the padded rows of one channel, of which there are enough for `padded` values.
+    /// Distance from row to row of the padded rows of one channel.
     pub width: usize,
+    /// Number of values of the padded rows of one channel.
     pub padded: usize,
     pub copied: Vec<Copied>,
     pub segments: Vec<Segment>,
-    /// The places in a channel of the output that the block writes.
+    /// The ranges in a channel of the output that the block writes.
     pub written: Vec<Range<usize>>,
 }
 
 impl Block {
-    /// Of a range of tiles.
+    /// Builds the block of a range of tiles.
     pub fn new(sizes: &Sizes, of: Tiles, tiles: Range<usize>) -> Self {
         let pieces = pieces(of, &tiles);
         let left = pieces.iter().map(|(_, columns)| columns.start).min().unwrap_or(0);
@@ -82,7 +88,7 @@ impl Block {
         let (mut rows, mut at) = (0, 0);
         let mut before = None;
         for (row, columns) in pieces {
-            // The lower half of the windows above is the upper half of these.
+            // Windows overlap by two rows: the lower half of those above is the upper half of these.
             let shared = if row % of.down > 0 && before == Some(row - 1) { 2 } else { 0 };
             let window = (rows - shared) * block.width + 2 * (columns.start - left);
             let (sample, y) = (row / of.down, 2 * (row % of.down));
@@ -94,11 +100,12 @@ impl Block {
             at += columns.len();
             before = Some(row);
         }
-        // The last vector of the last window reads behind it.
+        // The last vector reads beyond the last window.
         block.padded = rows * block.width + 2 * LANES + 2;
         block
     }
 
+    /// Adds a segment; `whole` says that it is a whole row of tiles.
     fn segment(
         &mut self,
         sizes: &Sizes,
@@ -119,7 +126,7 @@ impl Block {
     }
 }
 
-/// The rows of tiles of a range of tiles (counted over all samples), and which of each row.
+/// Returns the rows of tiles (counted over all samples) that a range of tiles lies in, and which tiles of each row.
 fn pieces(of: Tiles, tiles: &Range<usize>) -> Vec<(usize, Range<usize>)> {
     let mut pieces = Vec::with_capacity(tiles.len().div_ceil(of.across) + 1);
     let mut tile = tiles.start;
@@ -132,10 +139,11 @@ fn pieces(of: Tiles, tiles: &Range<usize>) -> Vec<(usize, Range<usize>)> {
     pieces
 }
 
-/// The row of the input, if there is one, that row `ky` of the windows at `y` needs for these columns of tiles.
+/// Returns the piece of the input's row that row `ky` of the windows at `y` needs for these columns of tiles; `None` if that
+/// row is outside the input. `row` is the offset of the padded row that it is copied to.
 fn copied(sizes: &Sizes, [sample, y, ky]: [usize; 3], columns: Range<usize>, row: usize) -> Option<Copied> {
     let input = sizes.row(y, ky)?;
-    // The first column of the first window is the padding's or that before its outputs'.
+    // The first column of a window is one before its first output, or padding.
     let from = (2 * columns.start).saturating_sub(1);
     let to = (2 * columns.end + 1).min(sizes.width);
     let channel = sample * sizes.plane() + input * sizes.width;

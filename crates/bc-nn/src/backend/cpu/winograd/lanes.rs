@@ -1,51 +1,59 @@
-//! Vectors of values, for the transforms: 16 for AVX-512, 8 for AVX2, 4 for what every machine has.
+//! Vectors of values for the transforms: 16 values with AVX-512, 8 with AVX2, and 4 on every machine.
 //!
-//! Written as instructions, because of loops over arrays that are shuffled compilers gather value by value.
+//! They are written with intrinsics, because compilers turn loops that shuffle arrays into loads of single values.
 
 /// A vector. It is used in functions that are compiled for its instruction set, into which everything here is inlined.
 ///
 /// # Safety
-/// Of all functions: the machine has these vectors.
+/// For all functions: the machine has these vectors.
 pub(super) trait Vector: Copy {
-    /// Values.
+    /// Number of values.
     const LANES: usize;
 
+    /// Loads a vector from memory.
+    ///
     /// # Safety
-    /// As above; `from` has as many values.
+    /// The machine has these vectors, and `from` has [`Self::LANES`] values.
     unsafe fn load(from: *const f32) -> Self;
 
+    /// Stores a vector to memory.
+    ///
     /// # Safety
-    /// As above; `to` has room for as many values.
+    /// The machine has these vectors, and `to` has room for [`Self::LANES`] values.
     unsafe fn store(self, to: *mut f32);
 
+    /// Adds two vectors.
+    ///
     /// # Safety
-    /// As above.
+    /// The machine has these vectors.
     unsafe fn plus(self, other: Self) -> Self;
 
+    /// Subtracts `other` from this vector.
+    ///
     /// # Safety
-    /// As above.
+    /// The machine has these vectors.
     unsafe fn minus(self, other: Self) -> Self;
 
-    /// Half of each value.
+    /// Halves each value.
     ///
     /// # Safety
-    /// As above.
+    /// The machine has these vectors.
     unsafe fn half(self) -> Self;
 
-    /// Every second value of this vector and the one that lies behind it, and the values between.
+    /// Splits the values of this vector followed by those of `second` into the even and the odd ones.
     ///
     /// # Safety
-    /// As above.
+    /// The machine has these vectors.
     unsafe fn deinterleave(self, second: Self) -> [Self; 2];
 
-    /// What [`Vector::apart`] took apart: the values of this vector, each followed by one of the other.
+    /// Reverses [`Vector::deinterleave`]: returns the values of this vector, each followed by one of `odd`.
     ///
     /// # Safety
-    /// As above.
+    /// The machine has these vectors.
     unsafe fn interleave(self, odd: Self) -> [Self; 2];
 }
 
-/// Without instructions of its own.
+/// A vector of four values in plain Rust.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 4]);
 
@@ -95,7 +103,7 @@ impl Vector for Plain {
     }
 }
 
-// SAFETY of all blocks below: the caller's, as the trait says.
+// SAFETY of all blocks below: the caller ensures what the trait requires.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -193,7 +201,7 @@ mod x86 {
         unsafe fn deinterleave(self, second: Self) -> [Self; 2] {
             // SAFETY: the caller's.
             unsafe {
-                // Of the halves of both: in the order 0, 2, 1, 3 of pairs.
+                // The shuffles work within the halves of the registers and give the pairs in the order 0, 2, 1, 3.
                 let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(self, second));
                 let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(self, second));
                 let (even, odd) = (_mm256_permute4x64_pd::<0xd8>(even), _mm256_permute4x64_pd::<0xd8>(odd));

@@ -1,11 +1,11 @@
 //! Convolutions of 3x3 windows with stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016, "Fast
-//! Algorithms for Convolutional Neural Networks", section 4): 16 multiplications for four outputs in place of 36.
+//! Algorithms for Convolutional Neural Networks", section 4): four outputs take 16 multiplications instead of 36.
 //!
 //! Weights, windows of 4x4 inputs (two apart) and tiles of 2x2 outputs are transformed by sums and differences, so that
 //! each of the 16 elements of the windows is a product of matrices of its own: weights (outputs x inputs) times windows
-//! (inputs x tiles). A block of tiles is transformed, multiplied and transformed back by one thread, from memory of its
-//! own, of which the first two caches hold what is in use. Each value is summed in one order whatever the threads, the
-//! block it is in and the rest of the batch.
+//! (inputs x tiles). A block of tiles is transformed, multiplied and transformed back by one thread, in memory of its own
+//! whose parts in use fit into the L1 and L2 caches. Each value is summed in the same order for any number of threads, any
+//! block and any batch.
 
 mod blocks;
 mod lanes;
@@ -24,41 +24,42 @@ use super::{Uninit, assume_init, vec_filled_by};
 use blocks::{Block, LANES, Tiles};
 use transform::ELEMENTS;
 
-/// Outputs whose weights lie side by side.
+/// Number of outputs whose weights are stored together.
 const GROUP: usize = 64;
 
-/// Whether a convolution is computed like this. It does not depend on the batch: a recording has the same embedding,
-/// to the last bit, alone and among others.
+/// Returns whether a convolution is computed with this algorithm. The batch has no influence on that, so that a recording has
+/// the same embedding, to the last bit, alone and together with others.
 ///
-/// Processor seconds of the direct product over those of this one, batch 8, AVX-512 (AVX2 within a tenth): 1.3 to 1.45 for 16
-/// channels of 84 rows, 1.5 for 24 and 32, 1.7 for 64 and more; 1.2 for 32 channels of 6x14, 1.5 for 64 to 512; 1.0 for 96
-/// channels of 3x7 and 0.8 for 256 of 2x4, where weights are transformed for few tiles.
+/// Speed relative to the direct product (CPU time, batch 8, AVX-512; AVX2 within a tenth): 1.3 to 1.45 for 16 channels of 84
+/// rows, 1.5 for 24 and 32, 1.7 for 64 and more; 1.2 for 32 channels of 6x14, 1.5 for 64 to 512; 1.0 for 96 channels of 3x7
+/// and 0.8 for 256 of 2x4, where weights are transformed for few tiles.
 pub(super) fn is_faster(sizes: &Sizes) -> bool {
-    /// Least channels on either side.
+    /// Minimum number of input channels, and of output channels.
     const CHANNELS: usize = 16;
-    /// Least outputs of a channel of one sample.
+    /// Minimum number of outputs of a channel of one sample.
     const POSITIONS: usize = 32;
     let Tiles { down, across, .. } = Tiles::new(sizes);
     fits(sizes)
         && sizes.inputs.min(sizes.outputs) >= CHANNELS
         && sizes.positions() >= POSITIONS
-        // Tiles that hang over the edge: at least 1.5 times fewer multiplications.
+        // With the tiles that reach beyond the edge, there must be at least 1.5 times fewer multiplications.
         && 3 * ELEMENTS * down * across <= 2 * sizes.taps() * sizes.positions()
         && !direct()
 }
 
-/// Whether it can be.
+/// Returns whether a convolution can be computed with this algorithm.
 fn fits(sizes: &Sizes) -> bool {
     sizes.kernel == [3, 3] && sizes.stride == [1, 1] && sizes.padding == [1, 1]
 }
 
-/// Whether `BYTECOVER_CONV=direct` asks for the sums of all products, to compare and to repeat what was computed so.
+/// Returns whether `BYTECOVER_CONV=direct` requests the direct product instead, for comparisons and to reproduce results that
+/// were computed with it.
 fn direct() -> bool {
     static DIRECT: OnceLock<bool> = OnceLock::new();
     *DIRECT.get_or_init(|| std::env::var("BYTECOVER_CONV").is_ok_and(|kind| kind == "direct"))
 }
 
-/// Writes the convolution of x (C, B, H, W) into memory that is not written yet, and returns it written.
+/// Writes the convolution of x (C, B, H, W) into uninitialised memory, and returns it as initialised memory.
 pub(super) fn convolve_into<'a>(
     out: &'a mut [Uninit],
     x: &[f32],
@@ -72,7 +73,7 @@ pub(super) fn convolve_into<'a>(
     unsafe { assume_init(out) }
 }
 
-/// Adds the convolution of x to what is there.
+/// Adds the convolution of x (C, B, H, W) to `out`.
 pub(super) fn convolve_add(
     out: &mut [f32],
     x: &[f32],
@@ -84,16 +85,16 @@ pub(super) fn convolve_add(
     Convolution::new(x, weight, sizes, Target::new(out, sizes.columns()), true, finish).run();
 }
 
-/// Transformed weights: for every group of outputs and every element a matrix (outputs x inputs) in the layout of rows
-/// that a tile of a product reads, with a depth of [`DEPTH`] at most. Shallow ones lie side by side.
+/// Transformed weights: for every group of outputs and every element a matrix (outputs x inputs) in the row layout that a tile
+/// of a product reads, with a depth of at most [`DEPTH`]. Several shallow matrices are stored side by side.
 struct Weights {
     values: Vec<f32>,
     inputs: usize,
     outputs: usize,
-    /// Into how many parts the inputs are cut.
+    /// Number of parts into which the inputs are cut.
     parts: usize,
-    /// Matrices side by side.
-    beside: usize,
+    /// Number of matrices that are stored side by side.
+    side_by_side: usize,
 }
 
 impl Weights {
@@ -101,8 +102,8 @@ impl Weights {
         let (inputs, outputs) = (sizes.inputs, sizes.outputs);
         assert_eq!(weight.len(), outputs * sizes.depth());
         let parts = inputs.div_ceil(DEPTH);
-        let beside = if parts == 1 { DEPTH / inputs } else { 1 };
-        let mut weights = Self { values: Vec::new(), inputs, outputs, parts, beside };
+        let side_by_side = if parts == 1 { DEPTH / inputs } else { 1 };
+        let mut weights = Self { values: Vec::new(), inputs, outputs, parts, side_by_side };
         weights.values = vec_filled_by(outputs * weights.matrices() * ROW_STRIDE, |out| {
             out.par_chunks_mut(GROUP * weights.matrices() * ROW_STRIDE)
                 .zip(weight.par_chunks(GROUP * sizes.depth()))
@@ -113,47 +114,47 @@ impl Weights {
         weights
     }
 
-    /// Matrices of a row of [`ROW_STRIDE`] values.
+    /// Returns the number of matrices with rows of [`ROW_STRIDE`] values, each of which holds `side_by_side` matrices.
     fn matrices(&self) -> usize {
-        (ELEMENTS * self.parts).div_ceil(self.beside)
+        (ELEMENTS * self.parts).div_ceil(self.side_by_side)
     }
 
-    /// Where a row of a group of `count` begins, of an element and a part of the inputs.
-    fn place(&self, [element, part]: [usize; 2], row: usize, count: usize) -> usize {
+    /// Returns the offset of a row in a group of `count` outputs, for an element and a part of the inputs.
+    fn offset(&self, [element, part]: [usize; 2], row: usize, count: usize) -> usize {
         let number = element * self.parts + part;
-        let column = number % self.beside * self.inputs;
-        (number / self.beside * count + row) * ROW_STRIDE + column
+        let column = number % self.side_by_side * self.inputs;
+        (number / self.side_by_side * count + row) * ROW_STRIDE + column
     }
 
-    /// Writes all of a group.
+    /// Transforms the weights of a group, and writes all of its memory.
     fn group(&self, weight: &[f32], depth: usize, out: &mut [Uninit]) {
         let count = weight.len() / depth;
         for (row, weight) in weight.chunks(depth).enumerate() {
             for part in 0..self.parts {
                 let inputs = share(self.inputs, self.parts, part);
-                let places = std::array::from_fn(|element| self.place([element, part], row, count));
-                transform::weights(&weight[9 * inputs.start..9 * inputs.end], &places, out);
+                let offsets = std::array::from_fn(|element| self.offset([element, part], row, count));
+                transform::weights(&weight[9 * inputs.start..9 * inputs.end], &offsets, out);
             }
         }
         for (number, row) in out.chunks_mut(ROW_STRIDE).enumerate() {
             let matrix = number / count;
             let used = match self.parts {
-                1 => self.beside.min(ELEMENTS - matrix * self.beside) * self.inputs,
+                1 => self.side_by_side.min(ELEMENTS - matrix * self.side_by_side) * self.inputs,
                 parts => share(self.inputs, parts, matrix % parts).len(),
             };
             row[used..].fill(Uninit::new(0.0));
         }
     }
 
-    /// The rows of a group.
+    /// Returns the transformed weights of a group for an element and a part of the inputs.
     fn rows(&self, element: usize, part: usize, group: usize) -> Rows<'_> {
         let count = GROUP.min(self.outputs - group * GROUP);
-        let place = group * GROUP * self.matrices() * ROW_STRIDE + self.place([element, part], 0, count);
-        Rows { values: &self.values[place..], layout: RowLayout::RowMajor, count }
+        let offset = group * GROUP * self.matrices() * ROW_STRIDE + self.offset([element, part], 0, count);
+        Rows { values: &self.values[offset..], layout: RowLayout::RowMajor, count }
     }
 }
 
-/// Into how many blocks of tiles and parts of the groups of outputs a convolution is cut.
+/// The numbers of blocks of tiles, and of parts of the groups of outputs, into which a convolution is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
     blocks: usize,
@@ -161,9 +162,9 @@ struct Plan {
 }
 
 impl Plan {
-    /// The cut with the least work for the busiest thread.
+    /// Returns the plan with the least work for the busiest thread.
     fn best(sizes: &Sizes, tiles: usize, threads: usize) -> Self {
-        /// Most vectors of tiles of a block, so that memory stays bounded.
+        /// Maximum number of vectors of tiles in a block, so that memory stays bounded.
         const VECTORS: usize = 16;
         let groups = sizes.outputs.div_ceil(GROUP);
         let vectors = tiles.div_ceil(LANES);
@@ -182,13 +183,13 @@ impl Plan {
         best.1
     }
 
-    /// Cycles of an item, about.
+    /// Estimates the cycles of an item.
     fn cost(inputs: usize, rows: usize, vectors: usize) -> f64 {
-        /// Cycles of a transform of a vector of windows, or of tiles.
+        /// Cycles to transform a vector of windows, or of tiles.
         const TRANSFORM: f64 = 150.0;
-        /// Values that go through the third cache in a cycle.
+        /// Number of values that the L3 cache transfers in a cycle.
         const RATE: f64 = 2.0;
-        /// Values that the second cache holds besides weights.
+        /// Number of values that the L2 cache holds besides the weights.
         const CACHE: usize = 200_000;
         let (weights, values) = (ELEMENTS * inputs * rows, ELEMENTS * LANES * vectors * (inputs + rows));
         let products = (weights * vectors) as f64;
@@ -198,7 +199,7 @@ impl Plan {
     }
 }
 
-/// What a thread works in.
+/// Memory that a thread reuses for its items.
 #[derive(Default)]
 struct Scratch {
     padded: Vec<f32>,
@@ -211,7 +212,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// A convolution in work.
+/// A convolution with its transformed weights and its target.
 struct Convolution<'a> {
     x: &'a [f32],
     weights: Weights,
@@ -255,7 +256,7 @@ impl<'a> Convolution<'a> {
     fn item(&self, tiles: Range<usize>, groups: Range<usize>, scratch: &mut Scratch) {
         let block = Block::new(self.sizes, self.tiles, tiles);
         let outputs = groups.start * GROUP..(groups.end * GROUP).min(self.sizes.outputs);
-        // A line more from element to element: whole pages apart, they would share sets of the first cache.
+        // One cache line more from element to element: at a distance of whole pages, they would share sets of the L1 cache.
         let plane = self.sizes.inputs * block.step + LANES;
         let windows = aligned(&mut scratch.windows, ELEMENTS * plane);
         let padded = aligned(&mut scratch.padded, block.padded);
@@ -268,7 +269,7 @@ impl<'a> Convolution<'a> {
         self.write(&block, outputs, products, lines);
     }
 
-    /// The products of all elements: weights of some groups times windows.
+    /// Multiplies the weights of some groups with the windows, for all elements.
     fn multiply(
         &self,
         block: &Block,
@@ -300,7 +301,7 @@ impl<'a> Convolution<'a> {
         }
     }
 
-    /// Transforms the products of some outputs back into their rows, and does there what follows.
+    /// Transforms the products of some outputs back, writes the results, and applies `finish` to them.
     fn write(&self, block: &Block, outputs: Range<usize>, products: &[f32], lines: &mut [f32]) {
         let plane = products.len() / ELEMENTS;
         let (upper, lower) = lines.split_at_mut(lines.len() / 2);

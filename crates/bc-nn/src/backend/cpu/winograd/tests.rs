@@ -16,7 +16,7 @@ fn computed(x: &[f32], weight: &[f32], sizes: &Sizes, threads: usize) -> Vec<f32
     })
 }
 
-/// The sums of all products, in 64 bits.
+/// Computes the sums of all products, in 64 bits.
 fn summed(x: &[f32], weight: &[f32], sizes: &Sizes) -> Vec<f64> {
     let Sizes { batch, inputs, height, width, outputs, .. } = *sizes;
     let mut out = Vec::new();

@@ -1,7 +1,7 @@
 //! The transforms of F(2x2, 3x3): sums and differences, and halves for the weights.
 //!
-//! A tile of outputs is `A' [(G g G') * (B' d B)] A` of the weights g (3x3) and of its window d (4x4), where `*` is element
-//! by element and a prime transposes.
+//! A tile of outputs is `A' [(G g G') * (B' d B)] A` for the weights g (3x3) and its window d (4x4), where `*` multiplies
+//! element by element and a prime transposes.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
@@ -15,10 +15,10 @@ use super::lanes::{Plain, Vector};
 use crate::simd::Isa;
 use crate::simd::isa;
 
-/// Elements of a transformed window.
+/// Number of elements of a transformed window.
 pub(super) const ELEMENTS: usize = 16;
 
-/// Declares a function that calls one over a [`Vector`], compiled for the vectors of the machine.
+/// Declares a function that calls a function that is generic over [`Vector`], compiled for the vectors of the machine.
 macro_rules! by_vectors {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),*) = $of:ident) => {
         $(#[$meta])*
@@ -50,25 +50,27 @@ macro_rules! by_vectors {
 }
 
 by_vectors! {
-    /// `B' d B` of the windows of a block, of all channels of `channel` values: element e of (channel c, tile t) at
-    /// `e * plane + c * block.step + t`. `padded` has zeros where the block copies nothing to.
+    /// Computes `B' d B` for the windows of a block, for all channels of `channel` values: element e of (channel c, tile t)
+    /// is written to `e * plane + c * block.step + t`. `padded` is zero where the block copies nothing.
     fn inputs(x: &[f32], channel: usize, block: &Block, padded: &mut [f32], out: &mut [f32], plane: usize) = all_windows
 }
 
 by_vectors! {
-    /// `A' m A` of `tiles` tiles of one output: element e of tile t at `e * plane + t`. The upper and the lower row of
-    /// results, two for each tile, in whole vectors of tiles.
+    /// Computes `A' m A` for `tiles` tiles of one output; element e of tile t is read at `e * plane + t`. Writes the upper
+    /// and the lower row of results, two for each tile, in whole vectors of tiles.
     fn outputs(m: &[f32], plane: usize, tiles: usize, upper: &mut [f32], lower: &mut [f32]) = all_tiles
 }
 
 by_vectors! {
-    /// `G g G'` of a row of weights (channel, 3x3): element e of channel c at `places[e] + c`, which is all that is
-    /// written.
-    fn weights(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Uninit]) = all_kernels
+    /// Computes `G g G'` for a row of weights (channel, 3x3): element e of channel c is written to `offsets[e] + c`, and
+    /// nothing else is written.
+    fn weights(from: &[f32], offsets: &[usize; ELEMENTS], out: &mut [Uninit]) = all_kernels
 }
 
-// SAFETY of all blocks below: the machine has the vectors, as the callers promise; loads and stores are of slices.
+// SAFETY of all blocks below: the callers ensure that the machine has the vectors; loads and stores stay within slices.
 
+/// Loads a vector from `from[at..]`.
+///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
@@ -77,6 +79,8 @@ unsafe fn load<V: Vector>(from: &[f32], at: usize) -> V {
     unsafe { V::load(from[at..][..V::LANES].as_ptr()) }
 }
 
+/// Stores a vector to the beginning of `to`.
+///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
@@ -85,7 +89,7 @@ unsafe fn store<V: Vector>(values: V, to: &mut [f32]) {
     unsafe { values.store(to[..V::LANES].as_mut_ptr()) }
 }
 
-/// `B' d`
+/// Computes `B' d` for one column of windows.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -95,7 +99,7 @@ unsafe fn of_window<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
     unsafe { [a.minus(c), b.plus(c), c.minus(b), b.minus(d)] }
 }
 
-/// `A' m`
+/// Computes `A' m` for one column of products.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -105,7 +109,7 @@ unsafe fn of_products<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 2] {
     unsafe { [a.plus(b).plus(c), b.minus(c).minus(d)] }
 }
 
-/// `G g`
+/// Computes `G g` for one column of weights.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -115,6 +119,8 @@ unsafe fn of_weights<V: Vector>([a, b, c]: [V; 3]) -> [V; 4] {
     unsafe { [a, a.plus(b).plus(c).half(), a.minus(b).plus(c).half(), c] }
 }
 
+/// Implements [`inputs`].
+///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
@@ -140,7 +146,7 @@ unsafe fn all_windows<V: Vector>(
     }
 }
 
-/// A vector of neighbouring windows, whose rows are `width` values apart.
+/// Transforms a vector of neighbouring windows, whose rows are `width` values apart.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -160,7 +166,7 @@ unsafe fn windows<V: Vector>(from: &[f32], width: usize, out: &mut [f32], plane:
     }
 }
 
-/// A vector of each of four rows.
+/// Loads a vector from each of four rows, which are `width` values apart.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -172,7 +178,7 @@ unsafe fn rows<V: Vector>(from: &[f32], width: usize, at: usize) -> [V; 4] {
     }
 }
 
-/// A row of `B' d`, times B.
+/// Multiplies a row of `B' d` by B, and stores its four elements `plane` values apart.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -189,6 +195,8 @@ unsafe fn put_row<V: Vector>([a, b, c, d]: [V; 4], out: &mut [f32], plane: usize
     }
 }
 
+/// Implements [`outputs`].
+///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
@@ -206,7 +214,7 @@ unsafe fn all_tiles<V: Vector>(m: &[f32], plane: usize, tiles: usize, upper: &mu
     }
 }
 
-/// Values side by side.
+/// Stores the results of a vector of tiles: the left and the right value of each tile are neighbours.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -220,14 +228,16 @@ unsafe fn put_pairs<V: Vector>([left, right]: [V; 2], to: &mut [f32]) {
     }
 }
 
-/// Values of a 3x3 kernel.
+/// Number of values of a 3x3 kernel.
 const TAPS: usize = 9;
 
+/// Implements [`weights`].
+///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
-unsafe fn all_kernels<V: Vector>(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Uninit]) {
-    // Kernels side by side, and what is read behind the last.
+unsafe fn all_kernels<V: Vector>(from: &[f32], offsets: &[usize; ELEMENTS], out: &mut [Uninit]) {
+    // The kernels, and values that are read after the last one.
     let mut kernels = [0f32; PANEL * TAPS + ELEMENTS - TAPS];
     let mut taps = [0f32; ELEMENTS * PANEL];
     for (number, from) in from.chunks(PANEL * TAPS).enumerate() {
@@ -237,12 +247,12 @@ unsafe fn all_kernels<V: Vector>(from: &[f32], places: &[usize; ELEMENTS], out: 
         for kernel in (0..count).step_by(V::LANES) {
             let count = V::LANES.min(count - kernel);
             // SAFETY: the caller's.
-            unsafe { some_kernels::<V>(&taps[kernel..], places, number * PANEL + kernel, count, out) };
+            unsafe { some_kernels::<V>(&taps[kernel..], offsets, number * PANEL + kernel, count, out) };
         }
     }
 }
 
-/// A column of a vector of kernels.
+/// Loads column `x` of a vector of kernels.
 ///
 /// # Safety
 /// The machine has these vectors.
@@ -252,14 +262,14 @@ unsafe fn taps_of<V: Vector>(taps: &[f32], x: usize) -> [V; 3] {
     unsafe { [load(taps, x * PANEL), load(taps, (3 + x) * PANEL), load(taps, (6 + x) * PANEL)] }
 }
 
-/// The first `count` of a vector of kernels, whose values of a tap are side by side.
+/// Transforms the first `count` of a vector of kernels; `taps` holds the values of each tap of all kernels together.
 ///
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
 unsafe fn some_kernels<V: Vector>(
     taps: &[f32],
-    places: &[usize; ELEMENTS],
+    offsets: &[usize; ELEMENTS],
     first: usize,
     count: usize,
     out: &mut [Uninit],
@@ -270,7 +280,7 @@ unsafe fn some_kernels<V: Vector>(
         let b = of_weights(taps_of::<V>(taps, 1));
         let c = of_weights(taps_of::<V>(taps, 2));
         for y in 0..4 {
-            for (values, place) in of_weights([a[y], b[y], c[y]]).into_iter().zip(&places[4 * y..]) {
+            for (values, place) in of_weights([a[y], b[y], c[y]]).into_iter().zip(&offsets[4 * y..]) {
                 let to = &mut out[place + first..][..count];
                 if count == V::LANES {
                     values.store(to.as_mut_ptr().cast());
