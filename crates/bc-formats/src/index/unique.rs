@@ -54,6 +54,12 @@ impl<P: Copy> Unique<P> {
         Ok(false)
     }
 
+    /// Whether a version has this one's id, and a version is of its clique; after [`Self::forget_ids`] none has.
+    pub fn has(&self, version: &Version) -> bool {
+        self.ids.contains(&digest(&version.version_id))
+            && self.cliques.contains_key(&digest(&version.clique_id))
+    }
+
     /// How many versions there are.
     pub fn versions(&self) -> usize {
         self.ids.len()
