@@ -1,4 +1,4 @@
-//! The kind of a pair of recordings: same audio, same work, or neither.
+//! The kind of a pair of recordings: same audio, near-identical audio, same work, or neither.
 //!
 //! A straight line is fitted where there are pairs of both kinds. A copy scores where neither covers nor other
 //! works do, so it has its own component: copies are spread uniformly between [`COPY_FROM`] and 1 (on the spread
@@ -54,7 +54,7 @@ pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
 /// The probability of each kind of pair; they add up to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KindProbabilities {
-    /// The same recording, whatever its coding.
+    /// The same recording, whatever its coding: the same file, or near-identical audio by the score.
     pub same_audio: f64,
     /// Another recording of the same work.
     pub same_work: f64,
@@ -66,8 +66,10 @@ pub struct KindProbabilities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PairKind {
-    /// The same recording.
+    /// The same recording for certain: the bytes of both files are equal.
     SameAudio,
+    /// The same recording by the score, such as another encoding of it.
+    NearIdentical,
     /// Two recordings of one work.
     SameWork,
     /// No kind is sure enough.
@@ -77,11 +79,18 @@ pub enum PairKind {
 }
 
 impl PairKind {
+    /// The kind of a pair; without probabilities, only equal bytes have one.
+    #[must_use]
+    pub fn of(kinds: Option<KindProbabilities>, same_file: bool) -> Option<Self> {
+        kinds.map(|kinds| kinds.kind(same_file)).or(same_file.then_some(Self::SameAudio))
+    }
+
     /// The name in tables and files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::SameAudio => "same audio",
+            Self::NearIdentical => "near-identical audio",
             Self::SameWork => "same work",
             Self::Unsure => "unsure",
             Self::Other => "other works",
@@ -91,11 +100,13 @@ impl PairKind {
 
 impl KindProbabilities {
     /// The kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and maybe the same
-    /// recording is of one work.
+    /// recording is of one work. Only the bytes of the files tell that the audio is the same; a score tells that it is nearly so.
     #[must_use]
-    pub fn kind(&self) -> PairKind {
-        if self.same_audio >= SURE_PROBABILITY {
+    pub fn kind(&self, same_file: bool) -> PairKind {
+        if same_file {
             PairKind::SameAudio
+        } else if self.same_audio >= SURE_PROBABILITY {
+            PairKind::NearIdentical
         } else if self.same_audio + self.same_work >= SURE_PROBABILITY {
             PairKind::SameWork
         } else if self.other >= SURE_PROBABILITY {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
-use bc_calibration::{Calibration, Cohort, Evidence, KindProbabilities, Posterior, UnexaminedWorks};
+use bc_calibration::{
+    Calibration, Cohort, Evidence, KindProbabilities, PairKind, Posterior, UnexaminedWorks,
+};
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, describe as describe_windows};
@@ -650,18 +652,12 @@ impl Searcher {
         let best = members[0];
         let segment = &self.index.segments[best.recording.segment as usize];
         let same_file = members.iter().any(|member| is_same_file(query, member));
-        let kind = match (probability, &self.calibration) {
-            (Some(same), Some(calibration)) => {
-                let share = calibration.copy_share(f64::from(best.score), same_file);
-                let kinds = KindProbabilities {
-                    same_audio: same * share,
-                    same_work: same * (1.0 - share),
-                    other: 1.0 - same,
-                };
-                Some(kinds.kind())
-            }
-            _ => same_file.then_some(bc_calibration::PairKind::SameAudio),
-        };
+        let kinds = probability.zip(self.calibration.as_ref()).map(|(same, calibration)| {
+            let share = calibration.copy_share(f64::from(best.score), same_file);
+            let (same_audio, same_work) = (same * share, same * (1.0 - share));
+            KindProbabilities { same_audio, same_work, other: 1.0 - same }
+        });
+        let kind = PairKind::of(kinds, same_file);
         let others = members[1..].iter().take(MAX_NAMED_VERSIONS);
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
