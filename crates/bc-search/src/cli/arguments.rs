@@ -199,6 +199,18 @@ pub struct InfoArgs {
 }
 
 #[derive(Args)]
+pub struct ListArgs {
+    /// Folder of an index, or a file of embeddings.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Only the versions of these works; all recordings if not given.
+    #[arg(long, num_args = 1..)]
+    pub work: Vec<String>,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args)]
 #[group(required = true, multiple = true, args = ["path", "work", "content"])]
 pub struct RemoveArgs {
     /// Folder of the index.

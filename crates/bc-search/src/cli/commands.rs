@@ -13,13 +13,14 @@ use serde_json::json;
 
 use super::arguments::{
     self, AddArgs, AnnBuildArgs, BenchArgs, CalibrationArgs, CompareArgs, DuplicatesArgs, ExportArgs,
-    IdentifyArgs, ImportArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    IdentifyArgs, ImportArgs, InfoArgs, ListArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 use crate::add::{Added, Damaged};
 use crate::answer::query::{self, QueryNames};
 use crate::answer::{Answer, Failure, Options, Query, Searcher};
 use crate::bench::Bench;
 use crate::index::change::{self, ConflictPolicy};
+use crate::index::keys::work_hash;
 use crate::index::{self, Index, Manifest, Row, Storage};
 use crate::output::{Format, Printer};
 use crate::serve::Token;
@@ -290,6 +291,25 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         manifest.provenance.settings["input"],
     );
     Ok(())
+}
+
+pub fn list(args: &ListArgs) -> Result<Outcome> {
+    let index = Index::open(&args.index)?;
+    let works: HashSet<u64> = args.work.iter().map(|work| work_hash(work)).collect();
+    let mut listed: HashSet<String> = HashSet::new();
+    let all = index.recordings();
+    let chosen = all.filter(|recording| works.is_empty() || works.contains(&index.key(*recording).work));
+    let rows = chosen.map(|recording| {
+        let row = index.row(recording)?;
+        listed.extend((!works.is_empty()).then(|| row.work.clone()));
+        Ok(row)
+    });
+    Printer::new(args.format.format()).recordings(rows)?;
+    let absent: Vec<&String> = args.work.iter().filter(|work| !listed.contains(*work)).collect();
+    for work in &absent {
+        eprintln!("warning: {} holds no recording with --work {work}", args.index.display());
+    }
+    Ok(Outcome::of_failures(absent.len() as u64))
 }
 
 pub fn verify(index: &Path) -> Result<Outcome> {
