@@ -1,5 +1,6 @@
 //! The commands and the functions that they call.
 
+mod added;
 mod arguments;
 mod commands;
 
@@ -50,7 +51,7 @@ enum Command {
     Compare(CompareArgs),
     /// Add audio files, folders and lists to an index, or create one; only new recordings take time.
     Add(AddArgs),
-    /// Like add, but a file whose path is in the index with other audio replaces the old recording.
+    /// Like add, but other audio under a path of the index replaces the old recording, and --by-folder renames works.
     Replace(AddArgs),
     /// Remove recordings, by path, work or content hash.
     Remove(RemoveArgs),

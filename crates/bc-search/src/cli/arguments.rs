@@ -146,7 +146,8 @@ pub struct AddArgs {
     #[arg(long, visible_alias = "clique")]
     work: Option<String>,
     /// Files in one folder are versions of one work. Its name is the folder's path below the folder that was given: `Song` for
-    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work.
+    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work. `add` does not rename the works
+    /// of recordings that have one; `replace` does.
     #[arg(long, conflicts_with = "work")]
     by_folder: bool,
     /// Performer of all recordings that have none in a list.
