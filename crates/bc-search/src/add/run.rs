@@ -173,10 +173,11 @@ impl<'a> AdditionRun<'a> {
         let links = &mut self.links;
         self.adder.each_path(|indexed| {
             let path = Path::new(indexed);
-            if path.is_absolute() && path.file_name().is_some_and(|name| names.contains(name)) {
-                if let Some(number) = unknown.get(&links.resolve(path)) {
-                    indexed.clone_into(&mut items[*number].row.path);
-                }
+            if path.is_absolute()
+                && path.file_name().is_some_and(|name| names.contains(name))
+                && let Some(number) = unknown.get(&links.resolve(path))
+            {
+                indexed.clone_into(&mut items[*number].row.path);
             }
         })?;
         Ok(items)

@@ -32,7 +32,7 @@ pub struct AddForm {
     /// The recording. The server keeps the file for playback.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// Title; the file's name if not given.
+    /// Title. If not given, a new recording gets the name of the file, and one that the index holds keeps its title.
     title: Option<String>,
     /// Performer.
     performer: Option<String>,
