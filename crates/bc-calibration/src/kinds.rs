@@ -1,4 +1,4 @@
-//! Classifies pairs of recordings as same audio, same work, or neither.
+//! Classifies pairs of recordings as same audio, near-identical audio, same work, or neither.
 //!
 //! A calibration's line is fitted where there are pairs of one work and of two. The scores of copies are above those of covers
 //! and other works, so copies have a separate component: they are assumed to be uniformly distributed between
@@ -54,7 +54,7 @@ pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
 /// The probability of each kind of pair; they add up to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KindProbabilities {
-    /// Probability of the same recording, possibly encoded differently.
+    /// Probability of the same recording, possibly encoded differently (near-identical audio).
     pub same_audio: f64,
     /// Probability of two recordings of one work.
     pub same_work: f64,
@@ -66,8 +66,10 @@ pub struct KindProbabilities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PairKind {
-    /// The same recording.
+    /// The same recording for certain: the bytes of both files are equal.
     SameAudio,
+    /// The same recording by the score, such as another encoding of it.
+    NearIdentical,
     /// Two recordings of one work.
     SameWork,
     /// No kind is probable enough.
@@ -77,11 +79,18 @@ pub enum PairKind {
 }
 
 impl PairKind {
+    /// Returns the kind of a pair; without probabilities, only equal bytes have one.
+    #[must_use]
+    pub fn of(kinds: Option<KindProbabilities>, same_file: bool) -> Option<Self> {
+        kinds.map(|kinds| kinds.kind(same_file)).or(same_file.then_some(Self::SameAudio))
+    }
+
     /// Returns the name in tables and files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::SameAudio => "same audio",
+            Self::NearIdentical => "near-identical audio",
             Self::SameWork => "same work",
             Self::Unsure => "unsure",
             Self::Other => "other works",
@@ -90,12 +99,15 @@ impl PairKind {
 }
 
 impl KindProbabilities {
-    /// Returns the kind whose probability is at least [`SURE_PROBABILITY`]. A pair that is only certain to be of one work, the
-    /// same recording or not, is classified as same work.
+    /// Returns the kind whose probability is at least [`SURE_PROBABILITY`]. A pair that is certain to be of one work, the same
+    /// recording or not, is classified as same work. Only equal bytes (`same_file`) prove that the audio is the same; a score can
+    /// say that it is near-identical.
     #[must_use]
-    pub fn kind(&self) -> PairKind {
-        if self.same_audio >= SURE_PROBABILITY {
+    pub fn kind(&self, same_file: bool) -> PairKind {
+        if same_file {
             PairKind::SameAudio
+        } else if self.same_audio >= SURE_PROBABILITY {
+            PairKind::NearIdentical
         } else if self.same_audio + self.same_work >= SURE_PROBABILITY {
             PairKind::SameWork
         } else if self.other >= SURE_PROBABILITY {

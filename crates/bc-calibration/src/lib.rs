@@ -428,8 +428,10 @@ mod tests {
     fn copy_cover_and_other_work_get_different_kinds() {
         let calibration =
             Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
-        let kind = |score: f64, same_file: bool| calibration.kinds(score, same_file, None, EVEN_ODDS).kind();
-        assert_eq!(kind(1.0, false), PairKind::SameAudio);
+        let kind = |score: f64, same_file: bool| {
+            calibration.kinds(score, same_file, None, EVEN_ODDS).kind(same_file)
+        };
+        assert_eq!(kind(1.0, false), PairKind::NearIdentical);
         assert_eq!(kind(0.3, true), PairKind::SameAudio);
         assert_eq!(kind(0.93, false), PairKind::SameWork);
         assert_eq!(kind(0.0, false), PairKind::Other);
@@ -451,6 +453,6 @@ mod tests {
         let calibration = Calibration::from_embeddings(Path::new("e.parquet"), &narrow).unwrap();
         let highest = calibration.other_tail.from.tanh();
         assert!(highest > 0.99, "{highest}");
-        assert_ne!(calibration.kinds(0.99, false, None, EVEN_ODDS).kind(), PairKind::SameAudio);
+        assert_ne!(calibration.kinds(0.99, false, None, EVEN_ODDS).kind(false), PairKind::NearIdentical);
     }
 }

@@ -1,6 +1,7 @@
 //! Builds an index file from lists.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::{Config, IndexConfig};
@@ -9,11 +10,11 @@ use bc_formats::provenance::Provenance;
 
 use crate::assemble::{Assembly, Lookup};
 use crate::importers::{self, Source, SourcePosition};
-use crate::splits::Splits;
+use crate::splits::{Drawn, Splits};
 use crate::{locate, lock};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
-/// and prints its counts. A clique that is in the existing index keeps its split. What `download` and `verify` noted of unchanged files is kept. An index that
+/// and prints its counts. A clique that is in the existing index of the same data set keeps its split. What `download` and `verify` noted of unchanged files is kept. An index that
 /// would not change is left as it is. The source is read twice, the first time to check what must hold for it as a whole.
 ///
 /// # Errors
@@ -84,23 +85,49 @@ fn checked(source: &Source, all: &Config) -> Result<Splits> {
     Ok(splits)
 }
 
-/// Draws splits where the source has none.
+/// Draws splits where the source has none, and says what was kept and what is missing.
 fn draw(splits: &mut Splits, config: &IndexConfig) -> Result<()> {
     if splits.given() {
         return Ok(());
     }
-    let earlier = earlier_splits(config)?;
-    let (kept, new) = splits.draw_unless_given(config.seed, config.shares, &earlier);
-    if kept > 0 && new > 0 {
+    let earlier = earlier_splits(config, splits)?;
+    let drawn = splits.draw_unless_given(config.seed, config.shares, &earlier);
+    let Drawn { kept, new, .. } = drawn;
+    if kept > 0 {
         println!(
-            "{new} new cliques; {kept} keep their splits (remove the index, or change [index] seed, to draw all anew)."
+            "{new} new cliques; {kept} keep their splits of {} (remove the index, or change [index] seed, to draw all anew).",
+            config.output.display()
         );
     }
+    warn_of_empty(drawn, config);
     Ok(())
 }
 
-/// The splits of the existing index's cliques, if they were drawn from the same kind of source with the same seed and shares.
-fn earlier_splits(config: &IndexConfig) -> Result<HashMap<String, Split>> {
+/// Warns of a split that has a share but no clique.
+fn warn_of_empty(drawn: Drawn, config: &IndexConfig) {
+    for (split, share, cliques) in
+        [(Split::Val, config.shares[1], drawn.val), (Split::Test, config.shares[2], drawn.test)]
+    {
+        if share == 0.0 || cliques > 0 {
+            continue;
+        }
+        let remedy = if drawn.kept > 0 {
+            format!(
+                "remove {}, or change [index] seed, to draw all splits anew; networks that were trained on this train split must then be \
+                 trained again",
+                config.output.display()
+            )
+        } else {
+            "add songs, or raise its share".to_owned()
+        };
+        println!(
+            "Warning: the {split} split is empty, although its share is {share} ([index] shares): {remedy}."
+        );
+    }
+}
+
+/// The splits of the existing index's cliques, if they were drawn from the same data set with the same seed and shares.
+fn earlier_splits(config: &IndexConfig, source: &Splits) -> Result<HashMap<String, Split>> {
     let path = &config.output;
     if !path.exists() {
         return Ok(HashMap::new());
@@ -113,19 +140,44 @@ fn earlier_splits(config: &IndexConfig) -> Result<HashMap<String, Split>> {
     };
     let drawn_by =
         |settings: &serde_json::Value| ["source", "seed", "shares"].map(|key| settings[key].clone());
-    let earlier = Index::read_provenance(path).with_context(remedy)?;
-    if drawn_by(&earlier.settings["index"]) != drawn_by(&serde_json::json!(config)) {
+    let earlier = Index::read_provenance(path).with_context(remedy)?.settings["index"].clone();
+    if drawn_by(&earlier) != drawn_by(&serde_json::json!(config)) {
         println!("The splits are drawn anew: {} had another source, seed or shares.", path.display());
         return Ok(HashMap::new());
     }
     let mut splits = HashMap::new();
+    let (mut found, mut all) = (0, 0);
     let take = |version: Version| {
+        all += 1;
+        found += usize::from(source.has(&version));
         splits.entry(version.clique_id).or_insert(version.split);
         Ok(())
     };
     Index::read_each(path, take).with_context(remedy)?;
+    let (before, now) = (list_of(&earlier), importers::path(config));
+    // A data set that was moved still has most of its versions.
+    if !is_same_place(&before, now) && 2 * found < all {
+        println!(
+            "The splits are drawn anew: {} was made from {}, which is another data set than {} ({found} of its {all} versions are in both).",
+            path.display(),
+            before.display(),
+            now.display()
+        );
+        return Ok(HashMap::new());
+    }
     splits.retain(|_, split| *split != Split::None);
     Ok(splits)
+}
+
+/// The file or folder that an index was made from, by its settings.
+fn list_of(settings: &serde_json::Value) -> PathBuf {
+    let key = if settings["source"] == "folder" { "dataset_path" } else { "meta" };
+    settings[key].as_str().unwrap_or_default().into()
+}
+
+/// Whether two paths are the same, or lead to the same place.
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The version at a position, for an error message.

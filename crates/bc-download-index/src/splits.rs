@@ -14,6 +14,19 @@ const MIN_CLIQUES_TO_SPLIT: usize = 6;
 /// Minimum of held-out cliques: with a single one, every other version of the split is a match, which measures nothing.
 const MIN_HELD_OUT: usize = 2;
 
+/// Counts of cliques whose splits were drawn or kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drawn {
+    /// Cliques that stay in their splits.
+    pub kept: usize,
+    /// Cliques that are new.
+    pub new: usize,
+    /// All cliques in val.
+    pub val: usize,
+    /// All cliques in test.
+    pub test: usize,
+}
+
 /// The ids, cliques and splits of the versions so far.
 #[derive(Debug, Default)]
 pub struct Splits {
@@ -54,6 +67,11 @@ impl Splits {
         self.known.versions()
     }
 
+    /// Whether the source has a version with this one's id, and its clique; before splits are drawn.
+    pub fn has(&self, version: &Version) -> bool {
+        self.known.has(version)
+    }
+
     /// Whether a version of the source is in a split.
     pub fn given(&self) -> bool {
         self.given
@@ -61,16 +79,16 @@ impl Splits {
 
     /// Draws the split of every clique if no version is in one. A clique that has an `earlier` split stays in it: a network may have
     /// been trained on it. The splits of the others depend on the clique ids, the seed and the shares alone. Cliques of a single version
-    /// are held out last, since no query finds a match in them. The ids are forgotten. Returns how many cliques stay in their splits, and how many are new.
+    /// are held out last, since no query finds a match in them. The ids are forgotten.
     pub fn draw_unless_given(
         &mut self,
         seed: u64,
         shares: [f64; 3],
         earlier: &HashMap<String, Split>,
-    ) -> (usize, usize) {
+    ) -> Drawn {
         self.known.forget_ids();
         if self.given {
-            return (0, 0);
+            return Drawn::default();
         }
         let mut cliques: Vec<(String, usize)> = std::mem::take(&mut self.sizes).into_iter().collect();
         cliques.sort_unstable();
@@ -83,6 +101,12 @@ impl Splits {
         let (mut val, mut test) = (count(shares[1]), count(shares[2]));
         let (kept, new): (Vec<_>, Vec<_>) =
             cliques.into_iter().partition(|(clique, _)| earlier.contains_key(clique));
+        let mut drawn = Drawn { kept: kept.len(), new: new.len(), ..Drawn::default() };
+        let mut put = |clique: &str, split| {
+            drawn.val += usize::from(split == Split::Val);
+            drawn.test += usize::from(split == Split::Test);
+            self.known.set_split(clique, split);
+        };
         for (clique, _) in &kept {
             let split = earlier[clique];
             match split {
@@ -90,7 +114,7 @@ impl Splits {
                 Split::Test => test = test.saturating_sub(1),
                 _ => {}
             }
-            self.known.set_split(clique, split);
+            put(clique, split);
         }
         for (index, (clique, _)) in new.iter().enumerate() {
             let split = match index {
@@ -98,9 +122,9 @@ impl Splits {
                 index if index < test + val => Split::Val,
                 _ => Split::Train,
             };
-            self.known.set_split(clique, split);
+            put(clique, split);
         }
-        (kept.len(), new.len())
+        drawn
     }
 
     /// The split of a version: its own, or that which was drawn for its clique.
@@ -167,7 +191,8 @@ mod tests {
             .map(|(version, split)| (version.clique_id.clone(), *split))
             .collect();
         let mut splits = read(&versions).unwrap();
-        assert_eq!(splits.draw_unless_given(7, [0.8, 0.1, 0.1], &earlier), (40, 20));
+        let counts = splits.draw_unless_given(7, [0.8, 0.1, 0.1], &earlier);
+        assert_eq!(counts, Drawn { kept: 40, new: 20, val: 6, test: 6 });
         let after: Vec<Split> = versions.iter().map(|version| splits.split_of(version)).collect();
         assert_eq!(after[..80], before);
         let held_out = |split| after.iter().filter(|&&one| one == split).count() / 2;

@@ -218,6 +218,64 @@ fn songs_that_are_added_later_leave_the_others_in_their_splits() {
 }
 
 #[test]
+fn splits_are_kept_only_for_the_same_data_set_and_every_build_says_so() {
+    let names = |folder: &str, take: usize| -> Vec<String> {
+        (0..30).map(|song| format!("{folder}/song {song}/{take}.wav")).collect()
+    };
+    // Two data sets with the same names of songs.
+    let all = [names("music", 1), names("music", 2), names("other", 3)].concat();
+    let files: Vec<(&str, &str)> = all.iter().map(|name| (name.as_str(), "x")).collect();
+    let scratch = Scratch::new(&files);
+    let build = |folder: &str| {
+        let path = format!("index.dataset_path={folder}");
+        let (code, printed) = scratch.build(&["index.source=folder", &path]);
+        assert_eq!(code, Some(0), "{printed}");
+        printed
+    };
+    assert!(!build("music").contains("keep their splits"));
+    // Another spelling, and the same folder elsewhere.
+    for folder in ["music", "./music/../music"] {
+        let printed = build(folder);
+        assert!(printed.contains("0 new cliques; 30 keep their splits of index.parquet"), "{printed}");
+    }
+    std::fs::rename(scratch.folder.path().join("music"), scratch.folder.path().join("moved")).unwrap();
+    let printed = build("moved");
+    assert!(printed.contains("0 new cliques; 30 keep their splits"), "{printed}");
+    let printed = build("other");
+    assert!(
+        printed.contains("drawn anew") && printed.contains("0 of its 60 versions are in both"),
+        "{printed}"
+    );
+    assert!(!printed.contains("keep their splits"), "{printed}");
+}
+
+#[test]
+fn empty_held_out_splits_are_warned_about_with_the_remedy() {
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let songs: Vec<String> = (0..10).map(|song| format!("music/song {song}/1.wav")).collect();
+    let files: Vec<(&str, &str)> = songs.iter().map(|name| (name.as_str(), "x")).collect();
+    let scratch = Scratch::new(&files);
+    let (_, printed) = scratch.build(&folder);
+    assert!(!printed.contains("is empty"), "{printed}");
+    // All songs of the val split go.
+    for version in scratch.index().versions {
+        if version.split == Split::Val {
+            std::fs::remove_dir_all(scratch.folder.path().join("music").join(&version.clique_id)).unwrap();
+        }
+    }
+    let (_, printed) = scratch.build(&folder);
+    let warning =
+        "Warning: the val split is empty, although its share is 0.1 ([index] shares): remove index.parquet";
+    assert!(printed.contains(warning) && !printed.contains("the test split is empty"), "{printed}");
+    // One song alone fills no split.
+    let alone = Scratch::new(&[("music/song/1.wav", "x")]);
+    let (_, printed) = alone.build(&folder);
+    assert!(printed.contains("the test split is empty") && printed.contains("add songs"), "{printed}");
+    let (_, printed) = alone.build(&[&folder[..], &["index.shares=[1.0, 0.0, 0.0]"]].concat());
+    assert!(!printed.contains("is empty"), "{printed}");
+}
+
+#[test]
 fn audio_outside_the_folders_of_songs_is_counted_and_named() {
     let folder = ["index.source=folder", "index.dataset_path=music"];
     let scratch = Scratch::new(&[

@@ -1,5 +1,6 @@
 //! The commands and the functions that they call.
 
+mod added;
 mod arguments;
 mod commands;
 
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use arguments::{
     AddArgs, AnnCommand, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs,
-    IndexArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    IndexArgs, InfoArgs, ListArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,7 @@ Examples (NET is --network configs/networks/default):
   bc-search compare a.mp3 b.ogg NET                    are these versions of one work?
   bc-search duplicates --index songs.index NET --format csv
   bc-search identify set.mp3 --index songs.index NET   which works are in a mix, and where?
+  bc-search list --index songs.index --format csv      what the index holds
   bc-search remove --path old.mp3 --index songs.index
   bc-search import runs/own/eval/search.parquet --index own.index
   bc-search serve songs.index NET                      a web page, at http://127.0.0.1:8765
@@ -49,7 +51,7 @@ enum Command {
     Compare(CompareArgs),
     /// Add audio files, folders and lists to an index, or create one; only new recordings take time.
     Add(AddArgs),
-    /// Like add, but a file whose path is in the index with other audio replaces the old recording.
+    /// Like add, but other audio under a path of the index replaces the old recording, and --by-folder renames works.
     Replace(AddArgs),
     /// Remove recordings, by path, work or content hash.
     Remove(RemoveArgs),
@@ -59,6 +61,8 @@ enum Command {
     Compact(IndexArgs),
     /// Print what an index holds and which network made it.
     Info(InfoArgs),
+    /// Print the recordings of an index: path, title, performer, work, length.
+    List(ListArgs),
     /// Check every file of an index against its hash.
     Verify(IndexArgs),
     /// Add embeddings of bc-eval.
@@ -99,6 +103,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Merge(args) => commands::merge(&args).map(Into::into),
         Command::Compact(args) => commands::compact(&args.index).map(Into::into),
         Command::Info(args) => commands::info(&args).map(Into::into),
+        Command::List(args) => commands::list(&args),
         Command::Verify(args) => commands::verify(&args.index),
         Command::Import(args) => commands::import(&args),
         Command::Ann(AnnCommand::Build(args)) => commands::ann_build(&args).map(Into::into),

@@ -37,7 +37,7 @@ pub struct Comparison {
     /// The probability that they are the same recording; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability_of_same_audio: Option<f64>,
-    /// The kind of the pair, if it is sure enough; absent without a calibration.
+    /// The kind of the pair: `same-audio` if the bytes of both files are equal, else by the score; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<PairKind>,
     /// The probability before their scores are known.
@@ -171,7 +171,7 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
         starts_s,
         probability: kinds.map(|kinds| kinds.same_audio + kinds.same_work),
         probability_of_same_audio: kinds.map(|kinds| kinds.same_audio),
-        kind: kinds.map(|kinds| kinds.kind()),
+        kind: PairKind::of(kinds, same_file),
         prior: options.prior,
         alignment: options.align.then(|| aligned::align_features(&audio, &left, &right)),
     })
@@ -184,12 +184,17 @@ pub fn sentence(comparison: &Comparison) -> String {
         (0.0, 0.0) => String::new(),
         (a, b) => format!(" (at {a:.0} s and {b:.0} s)"),
     };
+    let kind = match comparison.kind {
+        Some(PairKind::SameAudio) => "same audio: the bytes of both files are equal",
+        kind => kind.map_or("unsure", PairKind::name),
+    };
     let verdict = match comparison.probability {
-        None => "no probability: there is no calibration for this comparison (`bc-eval calibrate` makes one)"
-            .to_owned(),
+        None => format!(
+            "{}no probability: there is no calibration for this comparison (`bc-eval calibrate` makes one)",
+            if comparison.kind.is_some() { format!("{kind}; ") } else { String::new() }
+        ),
         Some(probability) => format!(
-            "{}; versions of one work with a probability of {:.1} % (prior: {:.1} %)",
-            comparison.kind.map_or("unsure", PairKind::name),
+            "{kind}; versions of one work with a probability of {:.1} % (prior: {:.1} %)",
             100.0 * probability,
             100.0 * comparison.prior
         ),

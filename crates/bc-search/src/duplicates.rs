@@ -216,16 +216,20 @@ fn grouped(index: &Index, pairs: Pairs, min_probability: f64) -> Result<Vec<Pair
     let probability = |evidence: &PairEvidence| evidence.kinds.same_audio + evidence.kinds.same_work;
     sorted.retain(|(_, sides)| probability(sides) >= min_probability);
     sorted.sort_by(|a, b| probability(&b.1).total_cmp(&probability(&a.1)).then(a.0.cmp(&b.0)));
-    let sure =
-        |evidence: &PairEvidence| matches!(evidence.kinds.kind(), PairKind::SameAudio | PairKind::SameWork);
-    let group_of = groups(sorted.iter().filter(|(_, sides)| sure(sides)).map(|(pair, _)| *pair));
+    let kind = |(a, b): (Recording, Recording), evidence: &PairEvidence| {
+        evidence.kinds.kind(index.key(a).has_content(&index.key(b).content))
+    };
+    let sure = |pair: (Recording, Recording), evidence: &PairEvidence| {
+        !matches!(kind(pair, evidence), PairKind::Unsure | PairKind::Other)
+    };
+    let group_of = groups(sorted.iter().filter(|(pair, sides)| sure(*pair, sides)).map(|(pair, _)| *pair));
     let pairs = sorted.into_iter().map(|((a, b), sides)| {
         Ok(Pair {
-            kind: sides.kinds.kind(),
+            kind: kind((a, b), &sides),
             probability: probability(&sides),
             probability_of_same_audio: sides.kinds.same_audio,
             score: sides.score,
-            group: if sure(&sides) { group_of[&a] } else { 0 },
+            group: if sure((a, b), &sides) { group_of[&a] } else { 0 },
             a: index.row(a)?,
             b: index.row(b)?,
         })

@@ -9,6 +9,7 @@ use bc_formats::features::Source;
 
 use crate::index::Row;
 use crate::index::rows::is_reserved;
+use crate::paths::{LinkResolver, stored_path};
 
 /// A file to add, with its metadata.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,22 +20,22 @@ pub struct Item {
     pub row: Row,
     /// Whether the title is the file's name, because none was given.
     pub title_is_file_name: bool,
+    /// Whether the work is the name of the file's folder, which does not replace the work of a recording that has one.
+    pub work_is_folder: bool,
 }
 
 impl Item {
-    /// The row of an indexed recording with the same audio, with the metadata that are given for it now. Empty values erase
-    /// nothing.
+    /// The row of an indexed recording with the same audio, with the metadata that are given for it now. What is not given stays as it
+    /// is: empty values, the file's name, and the folder's name if the recording has a work.
     #[must_use]
     pub fn updated(&self, old: &Row) -> Row {
         let mut row = old.clone();
         let given = &self.row;
-        let old_title_is_file_name = old.title.is_empty() || old.title == title_of(Path::new(&old.path));
-        if !self.title_is_file_name || old_title_is_file_name {
+        if !self.title_is_file_name {
             row.title.clone_from(&given.title);
         }
         for (value, given) in [
             (&mut row.performer, &given.performer),
-            (&mut row.work, &given.work),
             (&mut row.isrc, &given.isrc),
             (&mut row.iswc, &given.iswc),
         ] {
@@ -42,8 +43,30 @@ impl Item {
                 value.clone_from(given);
             }
         }
+        if !given.work.is_empty() && !self.keeps_work_of(old) {
+            row.work.clone_from(&given.work);
+        }
         row.extra.extend(given.extra.clone());
         row
+    }
+
+    /// As [`Item::updated`], for a recording whose file was moved here: it gets the new path, and the new name as its title if its
+    /// title was the name of the old file.
+    #[must_use]
+    pub fn moved(&self, old: &Row) -> Row {
+        let mut row = self.updated(old);
+        if self.title_is_file_name && old.title == title_of(Path::new(&old.path)) {
+            row.title.clone_from(&self.row.title);
+        }
+        let Row { path, bytes, modified_ns, .. } = self.row.clone();
+        Row { path, bytes, modified_ns, ..row }
+    }
+
+    /// Whether the recording of `old` keeps a work that differs from the name of the file's folder.
+    #[must_use]
+    pub fn keeps_work_of(&self, old: &Row) -> bool {
+        let differ = !self.row.work.is_empty() && !old.work.is_empty() && self.row.work != old.work;
+        self.work_is_folder && differ
     }
 }
 
@@ -55,7 +78,7 @@ pub(crate) fn title_of(path: &Path) -> String {
 /// The recordings to add.
 #[derive(Debug, Default)]
 pub struct Items {
-    /// The recordings, each path once.
+    /// The recordings, each file once.
     pub items: Vec<Item>,
     /// Files that cannot be used.
     pub failed: Vec<Failure>,
@@ -78,14 +101,13 @@ pub enum WorkRule {
     Folder,
 }
 
-/// The path of a file in the index.
-#[must_use]
-pub fn stored_path(path: &Path) -> String {
-    files::absolute(path).to_string_lossy().into_owned()
+/// Size and modification time of a file; zeros if unknown.
+pub(crate) fn size_and_time(path: &Path) -> (u64, i64) {
+    size_and_time_of(files::source(path))
 }
 
 /// Size and modification time as an index stores them; zeros if unknown.
-pub(crate) fn size_and_time_of(source: Source) -> (u64, i64) {
+fn size_and_time_of(source: Source) -> (u64, i64) {
     (source.bytes.unwrap_or(0), source.modified_ns.unwrap_or(0))
 }
 
@@ -118,8 +140,9 @@ pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
             Err(error) => all.failed.push(Failure::new(&path, bc_cli::describe(&error))),
         }
     }
-    let mut seen = HashSet::new();
-    all.items.retain(|item| seen.insert(item.row.path.clone()));
+    // Of one file under two paths, the first counts.
+    let (mut links, mut seen) = (LinkResolver::default(), HashSet::new());
+    all.items.retain(|item| seen.insert(links.resolve(Path::new(&item.row.path))));
     Ok(all)
 }
 
@@ -146,7 +169,8 @@ fn add_listing(all: &mut Items, input: &Path, listing: Listing, works: &WorkRule
         let path = stored_path(&file.path);
         let (bytes, modified_ns) = file.listed.map_or((0, 0), size_and_time_of);
         let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
-        all.items.push(Item { path: file.path, row, title_is_file_name: true });
+        let work_is_folder = *works == WorkRule::Folder;
+        all.items.push(Item { path: file.path, row, title_is_file_name: true, work_is_folder });
     }
 }
 
@@ -214,7 +238,7 @@ fn item_of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -
     }
     row.path = stored_path(&path);
     row.extra = extra;
-    Ok(Item { path, row, title_is_file_name })
+    Ok(Item { path, row, title_is_file_name, work_is_folder: false })
 }
 
 #[cfg(test)]
@@ -283,14 +307,24 @@ mod tests {
             work: "W".into(),
             ..Row::default()
         };
-        let item =
-            |row: Row, title_is_file_name| Item { path: "/music/b.mp3".into(), row, title_is_file_name };
-        let given = Row { title: "b".into(), isrc: "QZ1".into(), ..Row::default() };
+        let item = |row: Row, title_is_file_name| {
+            let path = "/music/b.mp3".into();
+            Item { path, row, title_is_file_name, work_is_folder: true }
+        };
+        let given =
+            Row { path: "/music/b.mp3".into(), title: "b".into(), isrc: "QZ1".into(), ..Row::default() };
         let updated = item(given.clone(), true).updated(&old);
-        assert_eq!(updated, Row { title: "b".into(), isrc: "QZ1".into(), ..old.clone() });
+        assert_eq!(updated, Row { isrc: "QZ1".into(), ..old.clone() }, "the name of a file is not given");
+        let moved = item(given.clone(), true).moved(&old);
+        assert_eq!([&moved.path, &moved.title], ["/music/b.mp3", "b"], "the title is the file's name");
         // A title that somebody gave is not replaced by the name of a file.
         let titled = Row { title: "Air".into(), ..old.clone() };
-        assert_eq!(item(given.clone(), true).updated(&titled).title, "Air");
-        assert_eq!(item(given, false).updated(&titled).title, "b");
+        assert_eq!(item(given.clone(), true).moved(&titled).title, "Air");
+        assert_eq!(item(given.clone(), false).updated(&titled).title, "b");
+        // The name of a folder is a work only for a recording that has none.
+        let by_folder = item(Row { work: "Folder".into(), ..given.clone() }, true);
+        assert_eq!(by_folder.updated(&old).work, "W");
+        assert_eq!(by_folder.updated(&Row { work: String::new(), ..old.clone() }).work, "Folder");
+        assert_eq!(Item { work_is_folder: false, ..by_folder }.updated(&old).work, "Folder");
     }
 }

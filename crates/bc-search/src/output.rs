@@ -89,11 +89,7 @@ impl Printer {
                 let number = |value: Option<f64>| value.map(six_digits).unwrap_or_default();
                 for hit in &answer.hits {
                     let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
-                    let extra = if hit.row.extra.is_empty() {
-                        String::new()
-                    } else {
-                        serde_json::to_string(&hit.row.extra)?
-                    };
+                    let extra = extra_cell(&hit.row)?;
                     let [key_shift, tempo_ratio, sections] =
                         hit.alignment.as_ref().map(Aligned::cells).unwrap_or_default();
                     self.csv.write_record([
@@ -232,6 +228,61 @@ impl Printer {
         })
     }
 
+    /// Prints recordings of an index, one after the other except in a table; returns their number.
+    ///
+    /// # Errors
+    /// Those of `rows`; standard output is closed.
+    pub fn recordings(&mut self, rows: impl Iterator<Item = Result<Row>>) -> Result<usize> {
+        let mut table = comfy_table::Table::new();
+        table.set_header(["title", "performer", "work", "length", "path"]);
+        if self.format == Format::Csv {
+            self.write_header(&[
+                "path",
+                "title",
+                "performer",
+                "work",
+                "isrc",
+                "iswc",
+                "duration_s",
+                "content_hash",
+                "extra",
+            ])?;
+        }
+        let mut count = 0;
+        for row in rows {
+            let row = row?;
+            count += 1;
+            match self.format {
+                Format::Table => {
+                    let length = hours_minutes_seconds(f64::from(row.duration_s));
+                    table.add_row([row.title, row.performer, row.work, length, row.path]);
+                }
+                Format::Jsonl => Self::print_json(&row)?,
+                Format::Csv => {
+                    let extra = extra_cell(&row)?;
+                    let Row { path, title, performer, work, isrc, iswc, duration_s, content_hash, .. } = row;
+                    let duration = duration_s.to_string();
+                    self.csv.write_record([
+                        path,
+                        title,
+                        performer,
+                        work,
+                        isrc,
+                        iswc,
+                        duration,
+                        content_hash,
+                        extra,
+                    ])?;
+                }
+            }
+        }
+        if self.format == Format::Table {
+            println!("{table}\n{count} recordings");
+        }
+        self.csv.flush()?;
+        Ok(count)
+    }
+
     /// Prints one row per item: its cells, or the whole item as JSON.
     fn rows<T: Serialize, const N: usize>(
         &mut self,
@@ -259,6 +310,11 @@ impl Printer {
         }
         Ok(self.csv.flush()?)
     }
+}
+
+/// The further columns of a row as JSON; empty if it has none.
+fn extra_cell(row: &Row) -> Result<String> {
+    Ok(if row.extra.is_empty() { String::new() } else { serde_json::to_string(&row.extra)? })
 }
 
 /// A number with six significant digits; small ones with an exponent, such as `1.5e-7`.

@@ -102,7 +102,7 @@ fn versions_without_work_labels_do_not_split_the_probability() {
     }
     index.write(&unknown).unwrap();
     let (found, answer) = first_probability(folder.path(), "0-0", "u.parquet");
-    assert!(found > 0.8 && answer["hits"][0]["kind"] != "same-audio", "{found}: {answer}");
+    assert!(found > 0.8 && answer["hits"][0]["kind"] != "near-identical", "{found}: {answer}");
     assert!(answer["hits"][0]["path"].as_str().unwrap().starts_with("cover"), "{answer}");
     assert!(answer["hits"][0]["versions"].as_u64().unwrap() >= 5, "{answer}");
 }
@@ -139,7 +139,8 @@ fn copies_of_one_file_are_one_work_with_high_probability() {
         let (found, answer) = first_probability(folder.path(), query, "u.parquet");
         assert!(found > 0.99, "{query}: {found}: {answer}");
         let hit = &answer["hits"][0];
-        assert_eq!(hit["kind"], "same-audio");
+        let kind = if query == "encoded" { "near-identical" } else { "same-audio" };
+        assert_eq!(hit["kind"], kind, "{query}");
         let others = hit["other_versions"].as_array().unwrap().iter().filter_map(Value::as_str);
         let names: Vec<&str> = others.chain(hit["path"].as_str()).collect();
         for name in ["0-0", "twin", "again", "encoded"].into_iter().filter(|name| *name != query) {
@@ -221,10 +222,10 @@ fn duplicates_have_kinds_groups_and_honest_probabilities() {
         None => path.split('-').next().unwrap().to_owned(),
     };
     let text = |pair: &Value, side: &str| pair[side]["path"].as_str().unwrap().to_owned();
-    let copies: Vec<&Value> = pairs.iter().filter(|pair| pair["kind"] == "same-audio").collect();
+    let copies: Vec<&Value> = pairs.iter().filter(|pair| pair["kind"] == "near-identical").collect();
     assert_eq!(copies.len(), 2, "{copies:?}");
     let confident: Vec<&Value> =
-        pairs.iter().filter(|pair| pair["kind"] == "same-work" || pair["kind"] == "same-audio").collect();
+        pairs.iter().filter(|pair| pair["kind"] == "same-work" || pair["kind"] == "near-identical").collect();
     let correct = |pairs: &[&Value]| {
         pairs.iter().filter(|pair| clique(&text(pair, "a")) == clique(&text(pair, "b"))).count()
     };

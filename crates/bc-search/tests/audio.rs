@@ -227,6 +227,18 @@ fn network_folder_contains_network_and_calibration() {
     let compare = ["compare", "tunes/up.wav", "tunes/up.wav", "--network", "net", "--json"];
     let answer: Value = serde_json::from_str(&succeed(folder.path(), &compare)).unwrap();
     assert_eq!(answer["kind"], "same-audio");
+    // The same samples in other bytes: the score alone does not prove that the audio is the same.
+    let mut bytes = std::fs::read(folder.path().join("tunes/up.wav")).unwrap();
+    bytes.extend(b"LIST\x04\0\0\0INFO");
+    std::fs::write(folder.path().join("tagged.wav"), bytes).unwrap();
+    let tagged = ["compare", "tunes/up.wav", "tagged.wav", "--network", "net"];
+    let answer: Value =
+        serde_json::from_str(&succeed(folder.path(), &[&tagged[..], &["--json"]].concat())).unwrap();
+    assert_eq!(answer["kind"], "near-identical", "{answer}");
+    assert!(succeed(folder.path(), &tagged).contains("near-identical audio; versions of one work"));
+    assert!(
+        succeed(folder.path(), &compare[..5]).contains("same audio: the bytes of both files are equal; ")
+    );
     // A calibration of another network is not used, with a warning.
     common::checkpoint(&folder.path().join("net/network.safetensors"), 8);
     succeed(folder.path(), &["add", "tunes", "--index", "others", "--network", "net"]);

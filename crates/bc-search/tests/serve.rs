@@ -311,6 +311,30 @@ fn adding_requires_the_token() {
 }
 
 #[test]
+fn metadata_that_are_not_sent_stay_as_they_are() {
+    let folder = folder_with_songs();
+    let server = start(folder.path(), &["--token-file", "token"]);
+    // The audio of songs/one.wav, whose title is the name of its file, under another name.
+    let upload = folder.path().join("Track 07.wav");
+    std::fs::copy(folder.path().join("songs/one.wav"), &upload).unwrap();
+    let header = format!("authorization: Bearer {TOKEN}\r\n");
+    let row = || {
+        let index = Index::open(&folder.path().join("index")).unwrap();
+        let path = folder.path().join("songs/one.wav").to_string_lossy().into_owned();
+        index.row(index.of_path(&path).unwrap().unwrap()).unwrap()
+    };
+    let parts = [FormPart::from_path("file", &upload), FormPart::text("performer", "Ann")];
+    let answer = server.post_with("/add", &parts, &header).json(200);
+    assert_eq!((&answer["status"], &answer["updated"]), (&"there".into(), &true.into()), "{answer}");
+    assert_eq!([row().title, row().performer], ["one", "Ann"]);
+    let answer = server.post_with("/add", &parts[..1], &header).json(200);
+    assert_eq!(answer["updated"], false, "{answer}");
+    let titled = [FormPart::from_path("file", &upload), FormPart::text("title", "Air")];
+    server.post_with("/add", &titled, &header).json(200);
+    assert_eq!([row().title, row().performer], ["Air", "Ann"]);
+}
+
+#[test]
 fn requests_for_other_hosts_and_from_other_origins_are_refused() {
     let folder = folder_with_songs();
     let server = start(folder.path(), &["--allow-host", "music.example.org"]);

@@ -78,8 +78,10 @@ fn corrected_metadata_update_the_rows_and_empty_values_erase_nothing() {
     assert_eq!((&again["updated"], &again["there"]), (&0.into(), &2.into()), "{again}");
     // Works that were not given at first.
     let by_folder = add_json(path, &["add", ".", "--by-folder"]);
-    assert_eq!((&by_folder["updated"], &by_folder["new"]), (&2.into(), &1.into()), "{by_folder}");
-    assert!(rows(path).values().all(|row| row.work == "music"));
+    assert_eq!((&by_folder["updated"], &by_folder["new"]), (&1.into(), &1.into()), "{by_folder}");
+    assert_eq!(by_folder["kept_works"][0]["work"], "W0", "{by_folder}");
+    let works: Vec<String> = rows(path).into_values().map(|row| row.work).collect();
+    assert_eq!(works, ["W0", "music", "music"]);
     succeed(path, &["verify", "--index", "i"]);
 }
 
@@ -277,4 +279,210 @@ fn missing_arguments_are_reported_and_the_others_added() {
     }
     let alone = refuse(path, &[&["add", "nothing.wav", "--index", "i"][..], &NETWORK].concat());
     assert!(alone.contains("nothing.wav"), "{alone}");
+}
+
+#[cfg(unix)]
+#[test]
+fn spellings_of_one_path_are_one_recording() {
+    let folder = folder_with_music(3);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    std::os::unix::fs::symlink(path.join("music"), path.join("link")).unwrap();
+    std::os::unix::fs::symlink(path.join("music/0.wav"), path.join("song.wav")).unwrap();
+    let absolute = path.join("music").to_string_lossy().into_owned();
+    for spelling in
+        ["./music", ".//music/", "music/../music", "x/../music", "link", "link/../music", &absolute]
+    {
+        if spelling == "x/../music" {
+            std::fs::create_dir(path.join("x")).unwrap();
+        }
+        let added = add_json(path, &["add", spelling]);
+        assert_eq!((&added["there"], &added["new"]), (&3.into(), &0.into()), "{spelling}: {added}");
+        assert_eq!(added["copies"], Value::Array(Vec::new()), "{spelling}: {added}");
+    }
+    // Twice in one command, and a link to the file itself.
+    let added = add_json(path, &["add", "link", "song.wav", "music/0.wav", "music", "--performer", "Ann"]);
+    assert_eq!((&added["updated"], &added["there"]), (&3.into(), &0.into()), "{added}");
+    assert_eq!(added["copies"], Value::Array(Vec::new()), "{added}");
+    let all = rows(path);
+    assert!(all.values().all(|row| row.performer == "Ann" && row.path.contains("/music/")), "{all:?}");
+    // Other audio under a known path is that path's, however it is spelled.
+    tune_at(&path.join("music/1.wav"), 30);
+    let output = run(path, &[&["add", "link", "--index", "i"][..], &NETWORK].concat());
+    assert_eq!((output.status.code(), rows(path).len()), (Some(3), 3));
+    let replaced = add_json(path, &["replace", "link"]);
+    assert_eq!((&replaced["replaced"], &replaced["new"]), (&1.into(), &0.into()), "{replaced}");
+    assert_eq!(rows(path).len(), 3);
+    succeed(path, &["remove", "--path", "link/1.wav", "--index", "i"]);
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["0.wav", "2.wav"]);
+    // In an index that was made through the link, the folder itself is known.
+    let through_link = |args: &[&str]| {
+        let output = run(path, &[args, &["--index", "j", "--json"], &NETWORK].concat());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(through_link(&["add", "link"])["new"], 3);
+    let added = through_link(&["add", "music"]);
+    assert_eq!((&added["there"], &added["copies"]), (&3.into(), &Value::Array(Vec::new())), "{added}");
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
+fn works_stay_when_a_subfolder_is_added_by_folder_and_new_files_join_them() {
+    let folder = folder_with_music(0);
+    let path = folder.path();
+    tune_at(&path.join("music/ABBA/Waterloo/1.wav"), 1);
+    tune_at(&path.join("music/ABBA/SOS/2.wav"), 2);
+    with_network(path, &["add", "music", "--by-folder", "--index", "i"]);
+    tune_at(&path.join("music/ABBA/Waterloo/3.wav"), 3);
+    tune_at(&path.join("music/ABBA/Fernando/4.wav"), 4);
+    let works = || rows(path).into_values().map(|row| row.work).collect::<Vec<_>>();
+    let output = run(path, &[&["add", "music/ABBA", "--by-folder", "--index", "i"][..], &NETWORK].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(works(), ["ABBA/Waterloo", "ABBA/SOS", "ABBA/Waterloo", "Fernando"], "{stderr}");
+    assert!(
+        stderr.contains("2 recordings keep their works") && stderr.contains("`bc-search replace`"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("it keeps \"ABBA/") && output.status.success(), "{stderr}");
+    // By a name that the user gives, and to replace, works change.
+    let replaced = add_json(path, &["replace", "music/ABBA", "--by-folder"]);
+    assert_eq!((&replaced["updated"], &replaced["there"]), (&3.into(), &1.into()), "{replaced}");
+    assert_eq!(works(), ["Waterloo", "SOS", "Waterloo", "Fernando"]);
+    add_json(path, &["add", "music/ABBA/SOS", "--work", "S.O.S."]);
+    assert_eq!(works(), ["Waterloo", "S.O.S.", "Waterloo", "Fernando"]);
+}
+
+#[test]
+fn copies_take_the_place_of_a_file_that_cannot_be_added() {
+    let folder = folder_with_music(1);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    // Other audio under the known path, with two copies.
+    tune_at(&path.join("music/0.wav"), 30);
+    for copy in ["copy1", "copy2"] {
+        std::fs::copy(path.join("music/0.wav"), path.join(format!("music/{copy}.wav"))).unwrap();
+    }
+    let added = add_json(path, &["add", "music"]);
+    assert_eq!((&added["new"], &added["there"]), (&1.into(), &1.into()), "{added}");
+    let failed = added["failed"].as_array().unwrap();
+    assert!(failed.len() == 1 && failed[0]["file"] == "music/0.wav", "{added}");
+    let copy = &added["copies"][0];
+    assert!(copy["file"].as_str().unwrap().ends_with("copy2.wav"), "{added}");
+    assert!(copy["same_as"].as_str().unwrap().ends_with("copy1.wav"), "{added}");
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["0.wav", "copy1.wav"]);
+    // Where the copy conflicts too, both say so.
+    tune_at(&path.join("music/0.wav"), 31);
+    std::fs::copy(path.join("music/0.wav"), path.join("music/copy1.wav")).unwrap();
+    let both = [&["add", "music/0.wav", "music/copy1.wav", "--index", "i"][..], &NETWORK].concat();
+    let error = refuse(path, &both);
+    assert_eq!(error.matches("the index holds other audio under this path").count(), 2, "{error}");
+    // The recording of copy1 is in copy2, so that its path becomes free.
+    let added = add_json(path, &["add", "music"]);
+    assert_eq!(
+        (&added["new"], &added["moved"], &added["there"]),
+        (&1.into(), &1.into(), &0.into()),
+        "{added}"
+    );
+    assert_eq!(added["failed"].as_array().unwrap().len(), 1, "{added}");
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["0.wav", "copy1.wav", "copy2.wav"]);
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
+fn touched_files_are_hashed_once() {
+    let folder = folder_with_music(2);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    let before = vectors(path, "music/0.wav");
+    let touched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    File::options().write(true).open(path.join("music/0.wav")).unwrap().set_modified(touched).unwrap();
+    let added = add_json(path, &["add", "music"]);
+    assert_eq!((&added["there"], &added["updated"]), (&2.into(), &0.into()), "{added}");
+    let row = rows(path)["0.wav"].clone();
+    assert_eq!(row.modified_ns, 1_800_000_000_000_000_000, "the next `add` need not read the file");
+    assert_eq!(vectors(path, "music/0.wav"), before);
+    let generation = || Index::open(&path.join("i")).unwrap().manifest.generation;
+    let unchanged = generation();
+    add_json(path, &["add", "music"]);
+    assert_eq!(generation(), unchanged);
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
+fn recordings_of_an_absent_disk_keep_their_paths() {
+    let folder = folder_with_music(0);
+    let path = folder.path();
+    for tune in 0..5 {
+        tune_at(&path.join(format!("disk/music/{tune}.wav")), tune);
+    }
+    with_network(path, &["add", "disk", "--index", "i"]);
+    let before = rows(path);
+    std::fs::create_dir(path.join("here")).unwrap();
+    std::fs::copy(path.join("disk/music/0.wav"), path.join("here/some.wav")).unwrap();
+    std::fs::copy(path.join("disk/music/0.wav"), path.join("here/twin.wav")).unwrap();
+    // The mount point stays, as an empty folder.
+    std::fs::rename(path.join("disk/music"), path.join("unmounted")).unwrap();
+    let output = run(path, &[&["add", "here", "--index", "i"][..], &NETWORK].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("disk is absent or empty") && stderr.contains("`bc-search replace`"), "{stderr}");
+    let added = add_json(path, &["add", "here"]);
+    assert_eq!(
+        (&added["moved"], &added["there"], &added["new"]),
+        (&0.into(), &2.into(), &0.into()),
+        "{added}"
+    );
+    assert!(added["absent"][0]["same_as"].as_str().unwrap().ends_with("disk/music/0.wav"), "{added}");
+    assert!(added["copies"][0]["same_as"].as_str().unwrap().ends_with("disk/music/0.wav"), "{added}");
+    assert_eq!(rows(path), before);
+    // Mounted again, nothing has changed.
+    std::fs::rename(path.join("unmounted"), path.join("disk/music")).unwrap();
+    assert_eq!(add_json(path, &["add", "disk"])["there"], 5);
+    // A folder that is found again as a whole was renamed, which is said.
+    std::fs::remove_dir_all(path.join("here")).unwrap();
+    std::fs::rename(path.join("disk"), path.join("renamed")).unwrap();
+    let output = run(path, &[&["add", "renamed", "--index", "i"][..], &NETWORK].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("5 moved"), "{stderr}");
+    assert_eq!(stderr.lines().filter(|line| line.starts_with("moved: ")).count(), 5, "{stderr}");
+    // Who asks for it gets a single recording moved.
+    std::fs::create_dir(path.join("here")).unwrap();
+    std::fs::rename(path.join("renamed/music/0.wav"), path.join("here/0.wav")).unwrap();
+    std::fs::remove_dir_all(path.join("renamed")).unwrap();
+    assert_eq!(add_json(path, &["add", "here"])["moved"], 0);
+    let replaced = add_json(path, &["replace", "here"]);
+    assert!(replaced["moved"] == 1 && replaced["moves"][0]["file"].as_str().unwrap().ends_with("here/0.wav"));
+}
+
+#[test]
+fn recordings_are_listed_as_table_csv_and_json() {
+    let folder = folder_with_music(3);
+    let path = folder.path();
+    std::fs::write(
+        path.join("list.csv"),
+        "path,title,performer,work,label\nmusic/0.wav,\"Zero, one\",Ann,W0,blue\nmusic/1.wav,One,,W0,\nmusic/2.wav,,,,\n",
+    )
+    .unwrap();
+    with_network(path, &["add", "list.csv", "--index", "i"]);
+    succeed(path, &["remove", "--path", "music/1.wav", "--index", "i"]);
+    let table = succeed(path, &["list", "--index", "i"]);
+    assert!(
+        table.contains("Zero, one") && table.contains("music/2.wav") && table.contains("2 recordings"),
+        "{table}"
+    );
+    assert!(!table.contains("music/1.wav"), "{table}");
+    let csv = succeed(path, &["list", "--index", "i", "--format", "csv"]);
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    assert_eq!(
+        reader.headers().unwrap().iter().collect::<Vec<_>>(),
+        ["path", "title", "performer", "work", "isrc", "iswc", "duration_s", "content_hash", "extra"]
+    );
+    let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 2);
+    assert_eq!([&records[0][1], &records[0][3], &records[0][8]], ["Zero, one", "W0", "{\"label\":\"blue\"}"]);
+    let rows = common::answers(path, &["list", "--index", "i", "--json", "--work", "W0"]);
+    assert_eq!((rows.len(), &rows[0]["title"], &rows[0]["label"]), (1, &"Zero, one".into(), &"blue".into()));
+    let output = run(path, &["list", "--index", "i", "--work", "W0", "W9"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(3) && stderr.contains("no recording with --work W9"), "{stderr}");
+    assert!(refuse(path, &["list", "--index", "nothing"]).contains("there is no index at nothing"));
 }

@@ -54,6 +54,12 @@ impl<P: Copy> Unique<P> {
         Ok(false)
     }
 
+    /// Whether the id of this version is known, and its clique; always false after [`Self::forget_ids`].
+    pub fn has(&self, version: &Version) -> bool {
+        self.ids.contains(&digest(&version.version_id))
+            && self.cliques.contains_key(&digest(&version.clique_id))
+    }
+
     /// Returns how many versions there are.
     pub fn versions(&self) -> usize {
         self.ids.len()

@@ -26,8 +26,8 @@ pub struct Hit {
     /// The probability that the query is a version of this work; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// The kind of the pair of query and best version: same audio, same work, or unsure; absent without a calibration, unless it
-    /// is the same file.
+    /// The kind of the pair of query and best version: same audio if a version is the same file, near-identical audio, same work, or
+    /// unsure; absent without a calibration, unless it is the same file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<PairKind>,
     /// The index entry of the best version.

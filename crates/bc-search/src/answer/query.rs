@@ -12,7 +12,7 @@ use bc_formats::run::WindowComparison;
 
 use super::Failure;
 use crate::index::{Index, Recording};
-use crate::list::stored_path;
+use crate::paths::stored_path;
 
 /// Queries below this length in seconds get a warning: docs/results.md has the figures of short queries.
 const SHORT_S: f64 = 10.0;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
-use bc_calibration::{Calibration, Cohort, Evidence, KindProbabilities, Posterior, UnexaminedWorks};
+use bc_calibration::{
+    Calibration, Cohort, Evidence, KindProbabilities, PairKind, Posterior, UnexaminedWorks,
+};
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, describe as describe_windows};
@@ -650,18 +652,12 @@ impl Searcher {
         let best = members[0];
         let segment = &self.index.segments[best.recording.segment as usize];
         let same_file = members.iter().any(|member| is_same_file(query, member));
-        let kind = match (probability, &self.calibration) {
-            (Some(same), Some(calibration)) => {
-                let share = calibration.copy_share(f64::from(best.score), same_file);
-                let kinds = KindProbabilities {
-                    same_audio: same * share,
-                    same_work: same * (1.0 - share),
-                    other: 1.0 - same,
-                };
-                Some(kinds.kind())
-            }
-            _ => same_file.then_some(bc_calibration::PairKind::SameAudio),
-        };
+        let kinds = probability.zip(self.calibration.as_ref()).map(|(same, calibration)| {
+            let share = calibration.copy_share(f64::from(best.score), same_file);
+            let (same_audio, same_work) = (same * share, same * (1.0 - share));
+            KindProbabilities { same_audio, same_work, other: 1.0 - same }
+        });
+        let kind = PairKind::of(kinds, same_file);
         let others = members[1..].iter().take(MAX_NAMED_VERSIONS);
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
@@ -787,22 +783,64 @@ fn count_works(index: &Index) -> u64 {
     unnamed + named.len() as u64
 }
 
-/// The first vectors of recordings spread evenly over the index.
+/// The first vectors of recordings spread evenly over those of the index that were not removed.
 fn cohort_rows(index: &Index) -> Vec<(u32, usize)> {
-    let all: usize = index.segments.iter().map(|segment| segment.keys.keys().len()).sum();
-    let step = all.div_ceil(COHORT).max(1);
-    let mut rows = Vec::new();
-    let mut recordings_before = 0;
-    for (segment, number) in index.segments.iter().zip(0u32..) {
-        let count = segment.keys.keys().len();
-        let first = (step - recordings_before % step) % step;
-        for recording in (first..count).step_by(step) {
-            let (row, end) = segment.keys.vectors_of(recording as u32);
-            if row < end && !segment.removed.has(recording as u32) {
-                rows.push((number, row));
-            }
-        }
-        recordings_before += count;
+    let step = index.len().div_ceil(COHORT).max(1);
+    let first_vector = |recording: Recording| {
+        let (row, end) = index.segments[recording.segment as usize].keys.vectors_of(recording.number);
+        (row < end).then_some((recording.segment, row))
+    };
+    index.recordings().step_by(step).filter_map(first_vector).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::change::{Adder, Addition, ConflictPolicy, compact};
+    use crate::index::update::RowUpdate;
+    use crate::index::{Manifest, Row, Storage};
+
+    fn row(number: usize, title: &str) -> Row {
+        let path = format!("/music/{number}.mp3");
+        let content_hash = format!("{:032x}", number + 1);
+        Row { path, title: title.to_owned(), content_hash, ..Row::default() }
     }
-    rows
+
+    #[test]
+    fn cohort_is_drawn_from_present_rows_and_stays_the_same_without_removed_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let empty = Manifest::from_provenance(serde_json::json!({}), [].into(), Storage::F16, 2);
+        let mut adder = Adder::open(&path, empty, ConflictPolicy::KeepOld).unwrap();
+        let count = 2500;
+        let additions = (0..count).map(|number| Addition {
+            row: row(number, "old"),
+            parts: vec![(0.0, vec![1.0, number as f32])],
+            windows: Vec::new(),
+        });
+        adder.add(additions.collect()).unwrap();
+        let paths = |index: &Index, rows: &[(u32, usize)]| -> Vec<String> {
+            let row = |(segment, row): &(u32, usize)| {
+                let segment = &index.segments[*segment as usize];
+                segment.row(segment.keys.sources()[*row].recording).unwrap().path
+            };
+            rows.iter().map(row).collect()
+        };
+        let index = Index::open(&path).unwrap();
+        let before = cohort_rows(&index);
+        // Every third of 2500, as without any removed rows since version 0.1.
+        let expected: Vec<String> = (0..count).step_by(3).map(|number| row(number, "").path).collect();
+        assert_eq!(paths(&index, &before), expected);
+        // Metadata of all rows are corrected, twice: 5000 removed rows stay until `compact`.
+        for (old, new) in [("old", "new"), ("new", "newer")] {
+            let updates = (0..count).map(|number| RowUpdate { old: row(number, old), row: row(number, new) });
+            adder.update(&updates.collect::<Vec<_>>()).unwrap();
+        }
+        let index = Index::open(&path).unwrap();
+        assert_eq!((index.len(), index.vectors()), (count, 3 * count));
+        assert_eq!(paths(&index, &cohort_rows(&index)), expected, "updates do not change the cohort");
+        compact(&path).unwrap();
+        let index = Index::open(&path).unwrap();
+        assert_eq!(paths(&index, &cohort_rows(&index)), expected);
+    }
 }

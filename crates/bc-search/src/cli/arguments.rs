@@ -146,7 +146,8 @@ pub struct AddArgs {
     #[arg(long, visible_alias = "clique")]
     work: Option<String>,
     /// Files in one folder are versions of one work. Its name is the folder's path below the folder that was given: `Song` for
-    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work.
+    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work. `add` does not rename the works
+    /// of recordings that have one; `replace` does.
     #[arg(long, conflicts_with = "work")]
     by_folder: bool,
     /// Performer of all recordings that have none in a list.
@@ -196,6 +197,18 @@ pub struct InfoArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ListArgs {
+    /// Folder of an index, or a file of embeddings.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Only the versions of these works; all recordings if not given.
+    #[arg(long, num_args = 1..)]
+    pub work: Vec<String>,
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 #[derive(Args)]

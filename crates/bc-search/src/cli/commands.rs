@@ -4,31 +4,28 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bc_audio::CutOff;
 use bc_cli::Outcome;
-use bc_embed::files;
 use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::config::{Compare, Config};
 use serde_json::json;
 
 use super::arguments::{
     self, AddArgs, AnnBuildArgs, BenchArgs, CalibrationArgs, CompareArgs, DuplicatesArgs, ExportArgs,
-    IdentifyArgs, ImportArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    IdentifyArgs, ImportArgs, InfoArgs, ListArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
-use crate::add::{Added, Damaged};
 use crate::answer::query::{self, QueryNames};
 use crate::answer::{Answer, Failure, Options, Query, Searcher};
 use crate::bench::Bench;
 use crate::index::change::{self, ConflictPolicy};
+use crate::index::keys::work_hash;
 use crate::index::{self, Index, Manifest, Row, Storage};
 use crate::output::{Format, Printer};
+use crate::paths::PathSelectors;
 use crate::serve::Token;
-use crate::{ann, compare, duplicates, export, identify, import, list, rerank, serve};
+use crate::{ann, compare, duplicates, export, identify, import, rerank, serve};
 
 /// Number of queries that are embedded and searched together.
 const BATCH: usize = 64;
-/// Maximum number of exact copies that are printed one by one.
-const MAX_PRINTED_COPIES: usize = 10;
 
 pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let prior = arguments::check_prior(args.prior)?;
@@ -144,44 +141,9 @@ pub fn add(mut config: Config, args: AddArgs, conflicts: ConflictPolicy) -> Resu
     if args.json {
         println!("{}", serde_json::to_string_pretty(&added)?);
     } else {
-        println!("{}", describe_added(&added, &args.index));
+        println!("{}", super::added::describe(&added, &args.index));
     }
     Ok(Outcome::of_failures(added.failed.len() as u64))
-}
-
-/// The result of adding audio files as a sentence; what needs attention is printed to standard error.
-fn describe_added(added: &Added, path: &Path) -> String {
-    for failure in &added.failed {
-        eprintln!("failed: {}: {}", failure.file, failure.error);
-    }
-    for Damaged { file, duration_s, declared_s } in &added.damaged {
-        let cut_off = CutOff { duration_s: *duration_s, declared_s: *declared_s };
-        eprintln!("warning: {file} {cut_off}; it was added as it is");
-    }
-    for copy in added.copies.iter().take(MAX_PRINTED_COPIES) {
-        eprintln!("copy: {} has the same bytes as {}, which is in the index", copy.file, copy.same_as);
-    }
-    if added.copies.len() > MAX_PRINTED_COPIES {
-        eprintln!("and {} more copies (--json lists all)", added.copies.len() - MAX_PRINTED_COPIES);
-    }
-    if let Some(skipped) = files::describe_skipped(&added.skipped) {
-        eprintln!("{skipped}");
-    }
-    if added.without_work > 0 {
-        eprintln!("{} files got no work: they are directly in the folder that was given", added.without_work);
-    }
-    let part =
-        |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
-    format!(
-        "{} recordings added to {}{}{}{}{}{}",
-        added.new,
-        path.display(),
-        part(added.replaced, "replaced"),
-        part(added.updated, "updated"),
-        part(added.moved, "moved"),
-        part(added.already_present, "already present"),
-        part(added.failed.len(), "failed")
-    )
 }
 
 pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
@@ -189,15 +151,16 @@ pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
         let is_empty = values.iter().any(|value| value.trim().is_empty());
         ensure!(!is_empty, "{option} is empty (a variable that is not set?); nothing was removed");
     }
-    let paths: HashSet<String> =
-        args.path.iter().flat_map(|path| [path.clone(), list::stored_path(Path::new(path))]).collect();
     let (works, contents): (HashSet<&String>, HashSet<&String>) =
         (args.work.iter().collect(), args.content.iter().collect());
+    let selectors = PathSelectors::new(&args.path);
     let removed = change::remove(&args.index, |row| {
-        paths.contains(&row.path) || works.contains(&row.work) || contents.contains(&row.content_hash)
+        selectors.of(&row.path).next().is_some()
+            || works.contains(&row.work)
+            || contents.contains(&row.content_hash)
     })?;
     ensure!(!removed.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
-    let unmatched = unmatched_selectors(args, &removed);
+    let unmatched = unmatched_selectors(args, &selectors, &removed);
     for selector in &unmatched {
         eprintln!("warning: {} holds no recording with {selector}", args.index.display());
     }
@@ -206,13 +169,11 @@ pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
 }
 
 /// The options of `remove` that no removed recording matches.
-fn unmatched_selectors(args: &RemoveArgs, removed: &[Row]) -> Vec<String> {
+fn unmatched_selectors(args: &RemoveArgs, selectors: &PathSelectors, removed: &[Row]) -> Vec<String> {
     let values = |field: fn(&Row) -> &String| removed.iter().map(field).collect::<HashSet<&String>>();
-    let (paths, works, contents) =
-        (values(|row| &row.path), values(|row| &row.work), values(|row| &row.content_hash));
-    let has_path =
-        |path: &String| paths.contains(path) || paths.contains(&list::stored_path(Path::new(path)));
-    let path = args.path.iter().filter(|path| !has_path(path)).map(|path| format!("--path {path}"));
+    let (works, contents) = (values(|row| &row.work), values(|row| &row.content_hash));
+    let matched: HashSet<&String> = removed.iter().flat_map(|row| selectors.of(&row.path)).collect();
+    let path = args.path.iter().filter(|path| !matched.contains(path)).map(|path| format!("--path {path}"));
     let work = args.work.iter().filter(|work| !works.contains(work)).map(|work| format!("--work {work}"));
     let content = args.content.iter().filter(|content| !contents.contains(content));
     path.chain(work).chain(content.map(|content| format!("--content {content}"))).collect()
@@ -290,6 +251,25 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         manifest.provenance.settings["input"],
     );
     Ok(())
+}
+
+pub fn list(args: &ListArgs) -> Result<Outcome> {
+    let index = Index::open(&args.index)?;
+    let works: HashSet<u64> = args.work.iter().map(|work| work_hash(work)).collect();
+    let mut listed: HashSet<String> = HashSet::new();
+    let all = index.recordings();
+    let chosen = all.filter(|recording| works.is_empty() || works.contains(&index.key(*recording).work));
+    let rows = chosen.map(|recording| {
+        let row = index.row(recording)?;
+        listed.extend((!works.is_empty()).then(|| row.work.clone()));
+        Ok(row)
+    });
+    Printer::new(args.format.format()).recordings(rows)?;
+    let absent: Vec<&String> = args.work.iter().filter(|work| !listed.contains(*work)).collect();
+    for work in &absent {
+        eprintln!("warning: {} holds no recording with --work {work}", args.index.display());
+    }
+    Ok(Outcome::of_failures(absent.len() as u64))
 }
 
 pub fn verify(index: &Path) -> Result<Outcome> {

@@ -15,6 +15,7 @@ use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::run::WindowComparison;
 
 use super::keys::{Key, KeyFile};
+use super::known::{KeyMatch, KnownRecordings};
 use super::manifest::{Manifest, SegmentEntry};
 use super::rows::Row;
 use super::segment::{self, Segment, SegmentWriter, file_names};
@@ -277,6 +278,8 @@ pub struct Adder {
     pub(super) folder: PathBuf,
     pub(super) empty: Manifest,
     conflicts: ConflictPolicy,
+    /// What the index holds: read once, and again only what has changed.
+    pub(super) known: KnownRecordings,
 }
 
 impl Adder {
@@ -285,7 +288,8 @@ impl Adder {
     /// # Errors
     /// An index of another network, other windows or another storage.
     pub fn open(folder: &Path, empty: Manifest, conflicts: ConflictPolicy) -> Result<Self> {
-        let adder = Self { folder: folder.to_owned(), empty, conflicts };
+        let known = KnownRecordings::new(folder);
+        let adder = Self { folder: folder.to_owned(), empty, conflicts, known };
         if Manifest::path(folder).exists() {
             expect_compatible(folder, &Manifest::read(folder)?, &adder.empty)?;
         }
@@ -298,31 +302,6 @@ impl Adder {
         self.conflicts
     }
 
-    /// How the index of `manifest` holds each of these keys.
-    fn match_keys(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KeyMatch>> {
-        let mut matches = vec![KeyMatch::default(); keys.len()];
-        let mut by_content: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
-        let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (number, key) in keys.iter().enumerate() {
-            if key.content != [0; 16] {
-                by_content.entry(key.content).or_default().push(number);
-            }
-            by_path.entry(key.path).or_default().push(number);
-        }
-        for entry in &manifest.segments {
-            let (keys, removed) = Segment::open_keys(&self.folder, entry)?;
-            for (key, number) in keys.keys().iter().zip(0u32..).filter(|(_, number)| !removed.has(*number)) {
-                for position in by_content.get(&key.content).into_iter().flatten() {
-                    matches[*position].content = true;
-                }
-                for position in by_path.get(&key.path).into_iter().flatten() {
-                    matches[*position].path = Some((entry.name.clone(), number));
-                }
-            }
-        }
-        Ok(matches)
-    }
-
     /// Adds in one change the recordings that are not in the index by now; other processes may have added to it since it was read.
     ///
     /// # Errors
@@ -333,7 +312,9 @@ impl Adder {
         }
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
         let keys: Vec<Key> = pending.iter().map(|addition| Key::from_row(&addition.row)).collect();
-        let known = self.match_keys(&change.manifest, &keys)?;
+        // Under the lock, so that nobody can add the same recordings meanwhile.
+        self.known.follow(&change.manifest)?;
+        let known = self.known.matches(&keys);
         let extra: BTreeSet<String> =
             pending.iter().flat_map(|addition| addition.row.extra.keys().cloned()).collect();
         let mut writer = None;
@@ -343,12 +324,12 @@ impl Adder {
             let repeated = key.content != [0; 16] && !contents.insert(key.content);
             let has_path_conflict = !paths.insert(key.path)
                 || (known.path.is_some() && self.conflicts == ConflictPolicy::KeepOld);
-            let outcome = match (known.content || repeated, has_path_conflict, known.path) {
+            let outcome = match (!known.content.is_empty() || repeated, has_path_conflict, known.path) {
                 (true, ..) => AddOutcome::AlreadyPresent,
                 (false, true, _) => AddOutcome::PathConflict,
                 (false, false, None) => AddOutcome::Added,
                 (false, false, Some(old)) => {
-                    replaced.push(old);
+                    replaced.push(self.known.position(old));
                     AddOutcome::Replaced
                 }
             };
@@ -372,13 +353,6 @@ impl Adder {
 
 fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
     parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect()
-}
-
-/// How an index holds a key: by its content, by its path (segment and number of the recording), or both.
-#[derive(Debug, Clone, Default)]
-struct KeyMatch {
-    content: bool,
-    path: Option<(String, u32)>,
 }
 
 /// Removes the recordings of an index for which `is_removed` is true; returns their rows.
@@ -438,17 +412,18 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
         empty.compare = empty.compare.filter(|_| existing.compare.is_some());
     }
     let mut change = Change::begin(folder, Some(&empty))?;
-    let adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
+    let mut held = KnownRecordings::new(folder);
+    held.follow(&change.manifest)?;
     let recordings: Vec<Recording> = other.recordings().collect();
     let keys: Vec<Key> = recordings.iter().map(|recording| *other.key(*recording)).collect();
-    let known = adder.match_keys(&change.manifest, &keys)?;
+    let known: Vec<KeyMatch> = held.matches(&keys);
     let extra = other.segments.iter().flat_map(Segment::extra).collect();
     let mut writer = change.new_segment(extra)?;
     let (mut new, mut present) = (0, 0);
     let mut contents = HashSet::new();
     for ((recording, key), known) in recordings.into_iter().zip(keys).zip(known) {
         let repeated = key.content != [0; 16] && !contents.insert(key.content);
-        if known.content || known.path.is_some() || repeated {
+        if !known.content.is_empty() || known.path.is_some() || repeated {
             present += 1;
             continue;
         }

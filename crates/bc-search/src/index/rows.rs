@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{Array, ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use bc_formats::atomic::AtomicFile;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
@@ -234,7 +234,31 @@ impl RowFile {
         Ok(whole)
     }
 
-    fn row(&self, number: usize) -> Result<Row> {
+    /// Frees the memory of the groups that were read.
+    pub fn clear_cache(&self) {
+        self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    /// Passes the number and the path of each row to `take`; no other column is read.
+    pub fn each_path(&self, mut take: impl FnMut(u32, &str)) -> Result<()> {
+        // A read position of its own: clones of a file share it.
+        let file = File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ["path"]);
+        let mut number = 0;
+        for batch in builder.with_projection(mask).with_batch_size(GROUP_ROWS).build()? {
+            let batch = batch.with_context(|| format!("cannot read {}", self.path.display()))?;
+            let paths = column::<StringArray>(&batch, "path");
+            let paths = paths.with_context(|| format!("{} is damaged", self.path.display()))?;
+            for path in paths {
+                take(number, path.unwrap_or_default());
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn row(&self, number: usize) -> Result<Row> {
         ensure!(number < self.rows, "{} has no row {number}", self.path.display());
         let group = self.firsts.partition_point(|first| *first <= number) - 1;
         let batch = self.group(group)?;
@@ -244,11 +268,12 @@ impl RowFile {
     }
 }
 
+fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
+    let array = batch.column_by_name(name).with_context(|| format!("the column {name} is missing"))?;
+    array.as_any().downcast_ref::<A>().with_context(|| format!("the column {name} is of another type"))
+}
+
 fn row_of_batch(batch: &RecordBatch, index: usize, extra: &BTreeSet<String>) -> Result<Row> {
-    fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
-        let array = batch.column_by_name(name).with_context(|| format!("the column {name} is missing"))?;
-        array.as_any().downcast_ref::<A>().with_context(|| format!("the column {name} is of another type"))
-    }
     let text =
         |name: &str| Ok::<_, anyhow::Error>(column::<StringArray>(batch, name)?.value(index).to_owned());
     let mut row = Row {
@@ -306,6 +331,10 @@ mod tests {
             assert_eq!(file.row(number).unwrap(), row(number));
         }
         assert!(file.row(2 * GROUP_ROWS + 5).is_err());
+        let mut paths = Vec::new();
+        file.each_path(|number, path| paths.push((number as usize, path.to_owned()))).unwrap();
+        assert_eq!(paths.len(), file.rows);
+        assert!(paths.iter().enumerate().all(|(at, (number, path))| at == *number && *path == row(at).path));
         for _ in 0..20 {
             let file = RowFile::open(&path).unwrap();
             std::thread::scope(|scope| {

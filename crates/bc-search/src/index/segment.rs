@@ -78,7 +78,8 @@ impl Tombstones {
         !was_removed
     }
 
-    fn read(index: &Path, entry: &SegmentEntry) -> Result<Self> {
+    /// Reads the tombstones of a segment; none if nothing of it was removed.
+    pub(crate) fn read(index: &Path, entry: &SegmentEntry) -> Result<Self> {
         let Some(removed) = &entry.removed else { return Ok(Self::default()) };
         let path = folder(index).join(&removed.file);
         std::fs::read(&path).map(Self).with_context(|| format!("cannot read {}", path.display()))
@@ -179,6 +180,14 @@ impl Segment {
     /// Files that are missing or damaged.
     pub(crate) fn open_keys(index: &Path, entry: &SegmentEntry) -> Result<(KeyFile, Tombstones)> {
         Ok((KeyFile::open(&file(index, &entry.name, KEYS))?, Tombstones::read(index, entry)?))
+    }
+
+    /// Opens only the rows.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub(crate) fn open_rows(index: &Path, entry: &SegmentEntry) -> Result<RowFile> {
+        RowFile::open(&file(index, &entry.name, ROWS))
     }
 
     /// Makes a segment in memory.

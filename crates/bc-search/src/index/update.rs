@@ -6,12 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Result;
 
-use super::Index;
 use super::change::{Adder, Change, ConflictPolicy, copy_recording};
 use super::keys::{Key, short_hash};
-use super::manifest::Manifest;
 use super::rows::Row;
-use super::segment::Segment;
 
 /// A row that takes the place of an old one.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,34 +71,37 @@ impl Adder {
     ///
     /// # Errors
     /// An index that cannot be read.
-    pub fn known_rows(&self, keys: &[Key]) -> Result<Vec<KnownRows>> {
-        let mut known = vec![KnownRows::default(); keys.len()];
-        if keys.is_empty() || !Manifest::path(&self.folder).exists() {
-            return Ok(known);
+    pub fn known_rows(&mut self, keys: &[Key]) -> Result<Vec<KnownRows>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        let (mut by_path, mut by_content) = (HashMap::<u64, Vec<usize>>::new(), HashMap::new());
-        for (number, key) in keys.iter().enumerate() {
-            by_path.entry(key.path).or_default().push(number);
-            if key.content != [0; 16] {
-                by_content.entry(key.content).or_insert_with(Vec::new).push(number);
-            }
-        }
-        let index = Index::open(&self.folder)?;
-        for recording in index.recordings() {
-            let key = index.key(recording);
-            let (same_path, same_content) = (by_path.get(&key.path), by_content.get(&key.content));
-            if same_path.is_none() && same_content.is_none() {
-                continue;
-            }
-            let row = index.row(recording)?;
-            for number in same_path.into_iter().flatten() {
-                known[*number].by_path = Some(row.clone());
-            }
-            for number in same_content.into_iter().flatten() {
-                known[*number].by_content.push(row.clone());
-            }
-        }
-        Ok(known)
+        self.known.refresh()?;
+        let matches = self.known.matches(keys);
+        let recordings = matches.iter().flat_map(|found| found.path.iter().chain(&found.content).copied());
+        let rows = self.known.rows(recordings)?;
+        let known = matches.into_iter().map(|found| KnownRows {
+            by_path: found.path.map(|recording| rows[&recording].clone()),
+            by_content: found.content.iter().map(|recording| rows[recording].clone()).collect(),
+        });
+        Ok(known.collect())
+    }
+
+    /// Whether the index has a recording with the path of each of these keys.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn has_paths(&mut self, keys: &[Key]) -> Result<Vec<bool>> {
+        self.known.refresh()?;
+        Ok(self.known.matches(keys).iter().map(|found| found.path.is_some()).collect())
+    }
+
+    /// Passes the path of each recording of the index to `take`.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn each_path(&mut self, take: impl FnMut(&str)) -> Result<()> {
+        self.known.refresh()?;
+        self.known.each_path(take)
     }
 
     /// Changes rows in one change; one outcome per update, in order.
@@ -113,7 +113,9 @@ impl Adder {
             return Ok(Vec::new());
         }
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
-        let Targets { found, path_owners } = self.targets(&change, updates)?;
+        // Under the lock, so that nobody can change these rows meanwhile.
+        self.known.follow(&change.manifest)?;
+        let Targets { found, path_owners } = self.targets(updates);
         let replace = self.conflict_policy() == ConflictPolicy::Replace;
         let outcomes = outcomes(updates, &found, &path_owners, replace);
         // By segment, and in each in its order.
@@ -153,7 +155,7 @@ impl Adder {
     }
 
     /// The recordings that updates are for, and those with their new paths.
-    fn targets(&self, change: &Change, updates: &[RowUpdate]) -> Result<Targets> {
+    fn targets(&self, updates: &[RowUpdate]) -> Targets {
         let (mut old_paths, mut new_paths) = (HashMap::<u64, Vec<usize>>::new(), HashSet::new());
         for (number, update) in updates.iter().enumerate() {
             old_paths.entry(short_hash(&update.old.path)).or_default().push(number);
@@ -162,20 +164,17 @@ impl Adder {
         let contents: Vec<[u8; 16]> =
             updates.iter().map(|update| Key::from_row(&update.row).content).collect();
         let mut targets = Targets { found: vec![None; updates.len()], path_owners: HashMap::new() };
-        for entry in &change.manifest.segments {
-            let (keys, removed) = Segment::open_keys(&self.folder, entry)?;
-            for (key, number) in keys.keys().iter().zip(0u32..).filter(|(_, number)| !removed.has(*number)) {
-                for update in old_paths.get(&key.path).into_iter().flatten() {
-                    if key.content == contents[*update] {
-                        targets.found[*update] = Some((entry.name.clone(), number));
-                    }
-                }
-                if new_paths.contains(&key.path) {
-                    targets.path_owners.insert(key.path, (entry.name.clone(), number));
+        for (recording, key) in self.known.present() {
+            for update in old_paths.get(&key.path).into_iter().flatten() {
+                if key.content == contents[*update] {
+                    targets.found[*update] = Some(self.known.position(recording));
                 }
             }
+            if new_paths.contains(&key.path) {
+                targets.path_owners.insert(key.path, self.known.position(recording));
+            }
         }
-        Ok(targets)
+        targets
     }
 }
 

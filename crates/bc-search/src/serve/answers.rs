@@ -69,7 +69,8 @@ pub struct WorkAnswer {
     pub score: f32,
     /// The probability that the query is a version of this work; absent without a calibration.
     pub probability: Option<f64>,
-    /// `same-audio`, `same-work`, `unsure` or `other`: the kind of the pair of query and best version; absent without a calibration.
+    /// `same-audio` (the same file), `near-identical`, `same-work`, `unsure` or `other`: the kind of the pair of query and best version;
+    /// without a calibration, only `same-audio`.
     pub kind: Option<String>,
     /// The best version.
     pub recording: IndexedRecording,
@@ -195,7 +196,8 @@ pub struct CompareAnswer {
     pub score: f32,
     /// The probability that they are versions of one work, with a prior of 0.5; absent without a calibration.
     pub probability: Option<f64>,
-    /// `same-audio`, `same-work`, `unsure` or `other`; absent without a calibration.
+    /// `same-audio` (the bytes of both files are equal), `near-identical`, `same-work`, `unsure` or `other`; without a calibration, only
+    /// `same-audio`.
     pub kind: Option<String>,
     /// The first recording.
     pub a: ComparedRecording,

@@ -53,7 +53,7 @@ function showWorks(answer) {
   byId("verdict").textContent = none === null
     ? "No probabilities: there is no calibration for this index. The works are in order of their scores."
     : !best || none >= 0.5 ? `Probably none of the works of the index (${percent(none)}).`
-    : best.probability >= 0.9 ? `${best.kind === "same-audio" ? "The same recording as" : "A version of"} ${name(best)} (${percent(best.probability)}).`
+    : best.probability >= 0.9 ? `${["same-audio", "near-identical"].includes(best.kind) ? "The same recording as" : "A version of"} ${name(best)} (${percent(best.probability)}).`
     : `Perhaps a version of ${name(best)} (${percent(best.probability)}).`;
   const list = byId("works");
   list.replaceChildren();
@@ -125,7 +125,7 @@ async function compareFiles(turn, a, b) {
   if (turn !== page.turn) return;
   showStatus("");
   byId("answer-title").textContent = `${a.name} and ${b.name}`;
-  const kind = { "same-audio": "The same recording", "same-work": "Versions of one work", unsure: "Perhaps versions of one work", other: "Probably of two works" }[comparison.kind];
+  const kind = { "same-audio": "The same file", "near-identical": "The same recording", "same-work": "Versions of one work", unsure: "Perhaps versions of one work", other: "Probably of two works" }[comparison.kind];
   byId("verdict").textContent = comparison.probability === null
     ? `Score ${comparison.score.toFixed(3)}; there is no calibration to compute a probability.`
     : `${kind}: of one work with a probability of ${percent(comparison.probability)}.`;

@@ -12,13 +12,13 @@ use bc_embed::windows::Windows;
 use bc_formats::{atomic, fingerprint};
 use utoipa::ToSchema;
 
-use crate::add::{addition, size_and_time};
+use crate::add::addition;
 use crate::answer::Searcher;
 use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
 use crate::index::update::{RowUpdate, UpdateOutcome};
 use crate::index::{Manifest, Row};
-use crate::list::{Item, title_of};
+use crate::list::{Item, size_and_time, title_of};
 use crate::serve::answers::{AddAnswer, id_of};
 use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::feature_cache::unusable_file;
@@ -32,7 +32,7 @@ pub struct AddForm {
     /// The recording. The server keeps the file for playback.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// Title; the file's name if not given.
+    /// Title. If not given, a new recording gets the name of the file, and one that the index holds keeps its title.
     title: Option<String>,
     /// Performer.
     performer: Option<String>,
@@ -173,7 +173,7 @@ fn update_present(
     old: &Row,
     title_is_file_name: bool,
 ) -> Result<AddAnswer> {
-    let item = Item { path: PathBuf::from(&old.path), row, title_is_file_name };
+    let item = Item { path: PathBuf::from(&old.path), row, title_is_file_name, work_is_folder: false };
     let row = item.updated(old);
     let mut updated = false;
     if row != *old {

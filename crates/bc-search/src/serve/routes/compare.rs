@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use bc_audio::Features;
-use bc_calibration::Calibration;
+use bc_calibration::{Calibration, PairKind};
 use bc_embed::recording::AudioEmbedder;
 use utoipa::ToSchema;
 
@@ -125,9 +125,9 @@ fn answer(
     let recordings: [(&Path, &Features); 2] = [(a.path(), &first), (other_path, &second)];
     let (score, calibration) = score(&searcher, audio, recordings);
     let score = score.map_err(|error| score_error(&error, a, other))?;
-    let kinds = calibration.map(|calibration| {
-        calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN_ODDS)
-    });
+    let same_file = hash == other_hash;
+    let kinds = calibration
+        .map(|calibration| calibration.kinds(f64::from(score), same_file, None, bc_calibration::EVEN_ODDS));
     let (alignment, alignment_unavailable) = match align(audio, &first, &second) {
         Ok(alignment) => (Some(alignment), None),
         Err(error) => (None, Some(bc_cli::describe(&error))),
@@ -140,7 +140,7 @@ fn answer(
     Ok(CompareAnswer {
         score,
         probability: kinds.map(|kinds| kinds.same_audio + kinds.same_work),
-        kind: kinds.map(|kinds| kind_name(kinds.kind())),
+        kind: PairKind::of(kinds, same_file).map(kind_name),
         a: describe(a.name.clone(), &first)?,
         b: describe(name, &second)?,
         recording,
