@@ -112,17 +112,17 @@ impl Line {
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let (mean, deviation) = spread(same, other);
         let (n_same, n_other) = (same.len() as f64, other.len() as f64);
-        let class = |scores: &[f64], target: f64, weight: f64| -> Vec<(f64, f64, f64)> {
-            scores.iter().map(|score| ((score - mean) / deviation, target, weight)).collect()
+        let samples_of_class = |scores: &[f64], target: f64, weight: f64| -> Vec<Sample> {
+            scores.iter().map(|score| Sample { x: (score - mean) / deviation, target, weight }).collect()
         };
-        let mut points = class(same, (n_same + 1.0) / (n_same + 2.0), 0.5 / n_same);
-        points.extend(class(other, 1.0 / (n_other + 2.0), 0.5 / n_other));
+        let mut samples = samples_of_class(same, (n_same + 1.0) / (n_same + 2.0), 0.5 / n_same);
+        samples.extend(samples_of_class(other, 1.0 / (n_other + 2.0), 0.5 / n_other));
 
         let (mut slope, mut intercept) = (0.0, 0.0);
         for _ in 0..100 {
             let mut gradient = [0.0; 2];
             let mut curvature = [1e-9, 0.0, 1e-9];
-            for &(x, target, weight) in &points {
+            for &Sample { x, target, weight } in &samples {
                 let p: f64 = 1.0 / (1.0 + f64::exp(-(slope * x + intercept)));
                 let (residual, bend) = (weight * (p - target), weight * p * (1.0 - p));
                 gradient = [gradient[0] + residual * x, gradient[1] + residual];
@@ -148,6 +148,16 @@ impl Line {
     }
 }
 
+/// A score of the regression.
+struct Sample {
+    /// The standardised score.
+    x: f64,
+    /// The probability of the same work that is fitted.
+    target: f64,
+    weight: f64,
+}
+
+/// Computes mean and standard deviation of all scores.
 fn spread(same: &[f64], other: &[f64]) -> (f64, f64) {
     let all = || same.iter().chain(other);
     let count = all().count().max(1) as f64;

@@ -320,13 +320,12 @@ impl Survey {
         };
         let states = versions.usable.par_iter().zip(&newest.listed).map(is_valid);
         for (position, row) in states.collect::<Vec<_>>().into_iter().enumerate() {
-            match row {
-                Some((_, true)) => self.states[position] = VersionState::Valid,
-                Some((part, false)) => {
-                    let version_id = versions.usable[position].version_id.clone();
-                    self.stale.push(Stale { part, version_id });
-                }
-                None => {}
+            let Some((part, is_current)) = row else { continue };
+            if is_current {
+                self.states[position] = VersionState::Valid;
+            } else {
+                let version_id = versions.usable[position].version_id.clone();
+                self.stale.push(Stale { part, version_id });
             }
         }
         self.unlisted = newest.unlisted.len();

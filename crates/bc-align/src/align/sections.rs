@@ -40,8 +40,17 @@ pub struct FoundSections {
     pub straightness: f32,
 }
 
-/// A piece of a path: (row, column) of each cell of the plot that it goes through, and whether the cell is a hit.
-type Piece = Vec<(usize, usize, bool)>;
+/// A cell of the plot on a path.
+#[derive(Clone, Copy)]
+struct PathCell {
+    row: usize,
+    column: usize,
+    /// Whether the cell is set in the plot.
+    hit: bool,
+}
+
+/// A piece of a path.
+type Piece = Vec<PathCell>;
 
 /// Finds all sections of `b`, which must be in the key and nearly at the tempo of `a`.
 pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> FoundSections {
@@ -98,7 +107,7 @@ fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     let mut path = Vec::new();
     loop {
         let hit = plot.hits[index(row, column)] > 0.0;
-        path.push((row, column, hit));
+        path.push(PathCell { row, column, hit });
         if row < 2 || column < 2 {
             break;
         }
@@ -127,13 +136,13 @@ fn best_piece(path: &Piece, max_gap: usize) -> Option<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut pending: Piece = Vec::new();
     for cell in path {
-        if !cell.2 {
+        if !cell.hit {
             pending.push(*cell);
             continue;
         }
         let joined = pieces.last_mut().filter(|piece| {
             let last = piece[piece.len() - 1];
-            let (down, right) = (cell.0 - last.0, cell.1 - last.1);
+            let (down, right) = (cell.row - last.row, cell.column - last.column);
             pending.len() <= max_gap && (pending.is_empty() || down.abs_diff(right) <= MAX_JUMP)
         });
         match joined {
@@ -152,17 +161,17 @@ fn best_piece(path: &Piece, max_gap: usize) -> Option<Piece> {
 
 /// Returns the number of hits of a piece.
 fn hits(piece: &Piece) -> usize {
-    piece.iter().filter(|cell| cell.2).count()
+    piece.iter().filter(|cell| cell.hit).count()
 }
 
 /// Removes the moments of a piece from the plot, in both directions.
 fn clear(plot: &mut Plot, piece: &Piece) {
     let (from, to) = (piece[0], piece[piece.len() - 1]);
     for (row, hits) in plot.hits.chunks_exact_mut(plot.columns).enumerate() {
-        if (from.0..=to.0).contains(&row) {
+        if (from.row..=to.row).contains(&row) {
             hits.fill(0.0);
         } else {
-            hits[from.1..=to.1].fill(0.0);
+            hits[from.column..=to.column].fill(0.0);
         }
     }
 }
@@ -221,7 +230,7 @@ struct Moments {
 
 fn moments(piece: &Piece) -> Moments {
     let hits: Vec<(f64, f64)> =
-        piece.iter().filter(|cell| cell.2).map(|cell| (cell.0 as f64, cell.1 as f64)).collect();
+        piece.iter().filter(|cell| cell.hit).map(|cell| (cell.row as f64, cell.column as f64)).collect();
     let count = hits.len().max(1) as f64;
     let (mean_row, mean_column) =
         hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
@@ -310,7 +319,7 @@ impl<'a> Grids<'a> {
     /// are partly outside of it. Therefore the run of single cells along the line is found, up to [`MAX_EXTENSION_S`] beyond the
     /// piece, for which the sum of similarity minus threshold ([`END_SHARE`]) is greatest.
     fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
-        let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
+        let (first, last) = (piece[0].row, piece[piece.len() - 1].row + self.depth - 1);
         let beyond = (MAX_EXTENSION_S / self.a.column_s) as usize;
         let from = first.saturating_sub(beyond);
         let to = (last + beyond).min(self.a.columns.len() - 1);
@@ -368,12 +377,12 @@ impl<'a> Grids<'a> {
     /// Returns the times of a piece's cells within a section: the middles of moments.
     fn times(&self, piece: &Piece, &Ends { from, to, .. }: &Ends) -> Vec<(f64, f64)> {
         let middle = self.depth as f64 / 2.0;
-        let inside = |cell: &&(usize, usize, bool)| {
-            let row = cell.0 as f64 + middle;
+        let inside = |cell: &&PathCell| {
+            let row = cell.row as f64 + middle;
             from as f64 <= row && row <= to as f64
         };
-        let time = |cell: &(usize, usize, bool)| {
-            ((cell.0 as f64 + middle) * self.a.column_s, (cell.1 as f64 + middle) * self.b.column_s)
+        let time = |cell: &PathCell| {
+            ((cell.row as f64 + middle) * self.a.column_s, (cell.column as f64 + middle) * self.b.column_s)
         };
         piece.iter().filter(inside).map(time).collect()
     }

@@ -121,6 +121,7 @@ fn number(value: f64, span: f64) -> String {
     if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// Returns the smallest and the greatest finite value, `with` included; never an empty range.
 fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
     let (low, high) = values
         .chain(with)
@@ -129,9 +130,18 @@ fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
     if low > high { (0.0, 1.0) } else { (low, if high > low { high } else { low + 1.0 }) }
 }
 
-/// Draws a line chart; the y axis begins at zero, and ends at one if `to_one`.
-pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
-    let frame = frame_of(series, to_one);
+/// The range of a y axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum YRange {
+    /// From zero to the greatest value.
+    ZeroToMaximum,
+    /// From zero to one, for shares and probabilities.
+    ZeroToOne,
+}
+
+/// Draws a line chart.
+pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], y_range: YRange) -> String {
+    let frame = frame_of(series, y_range);
     frame.svg(axes, &names(series), &polylines(&frame, series))
 }
 
@@ -157,10 +167,13 @@ fn names<'a>(series: &[Series<'a>]) -> Vec<&'a str> {
     series.iter().map(|series| series.name).collect()
 }
 
-fn frame_of(series: &[Series<'_>], to_one: bool) -> Frame {
+fn frame_of(series: &[Series<'_>], y_range: YRange) -> Frame {
     let all = || series.iter().flat_map(|series| series.points.iter().copied());
-    let y = range(all().map(|p| p.1), Some(0.0));
-    Frame { x: range(all().map(|p| p.0), None), y: if to_one { (0.0, 1.0) } else { y } }
+    let y = match y_range {
+        YRange::ZeroToMaximum => range(all().map(|p| p.1), Some(0.0)),
+        YRange::ZeroToOne => (0.0, 1.0),
+    };
+    Frame { x: range(all().map(|p| p.0), None), y }
 }
 
 fn polylines(frame: &Frame, series: &[Series<'_>]) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::ReportedRun;
-use super::chart::{self, Axes, Dot, Series};
+use super::chart::{self, Axes, Dot, Series, YRange};
 use super::reliability;
 use super::section::heading;
 use super::text::{FIGURES, count_of, escaped, figure_of};
@@ -197,12 +197,20 @@ fn curves(page: &mut String, runs: &[ReportedRun]) {
     let loss: Vec<Series<'_>> =
         curves.iter().map(|(name, curves)| Series { name, points: &curves.loss }).collect();
     heading(page, "loss", "Training loss", "");
-    page.push_str(&chart::lines(&Axes { title: "Training loss", x: "step", y: "loss" }, &loss, false));
+    page.push_str(&chart::lines(
+        &Axes { title: "Training loss", x: "step", y: "loss" },
+        &loss,
+        YRange::ZeroToMaximum,
+    ));
     page.push_str("</section>\n");
     let map: Vec<Series<'_>> =
         curves.iter().map(|(name, curves)| Series { name, points: &curves.map }).collect();
     heading(page, "validation", "Validation mAP", "");
-    page.push_str(&chart::lines(&Axes { title: "Validation mAP", x: "step", y: "mAP" }, &map, true));
+    page.push_str(&chart::lines(
+        &Axes { title: "Validation mAP", x: "step", y: "mAP" },
+        &map,
+        YRange::ZeroToOne,
+    ));
     page.push_str("</section>\n");
 }
 
@@ -216,7 +224,7 @@ fn precision_recall(page: &mut String, runs: &[ReportedRun]) {
     let series: Vec<Series<'_>> =
         runs.iter().map(|run| Series { name: &run.name, points: &run.analysis.precision_recall }).collect();
     let axes = Axes { title: "Precision and recall", x: "recall", y: "precision" };
-    page.push_str(&chart::lines(&axes, &series, true));
+    page.push_str(&chart::lines(&axes, &series, YRange::ZeroToOne));
     page.push_str("</section>\n");
 }
 
