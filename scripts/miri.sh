@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the unit tests of modules with `unsafe` under Miri, which finds reads of memory that is not written, aliasing and
-# accesses out of bounds. Needs: rustup component add miri rust-src --toolchain nightly. Some minutes, most of them
-# compiling; not a part of CI.
+# accesses out of bounds. Needs: rustup component add miri rust-src --toolchain nightly. Up to half an hour of one core; not a
+# part of CI.
 #
 #   scripts/miri.sh             # all
 #   scripts/miri.sh bc-mp3      # one crate

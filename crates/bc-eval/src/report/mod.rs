@@ -98,23 +98,8 @@ impl ReportedRun {
         let named_folder = source.run.as_deref().unwrap_or(&source.eval);
         let name =
             named_folder.file_name().unwrap_or(named_folder.as_os_str()).to_string_lossy().into_owned();
-        let (analysis, distance_name) = match &figures["analysis"] {
-            Value::Null => {
-                let split = analysis::split_to_analyse(&embeddings.labels);
-                let split = split.context("there are no embeddings to report on");
-                let analysis = split.and_then(|split| Analysis::of_embeddings(&embeddings, split, &policy));
-                (
-                    analysis.with_context(|| source.eval.display().to_string())?,
-                    "the cosine distance of whole recordings",
-                )
-            }
-            stored => {
-                let analysis = Analysis::deserialize(stored).with_context(|| {
-                    format!("the analysis in {} has an unknown form; run `bc-eval run` again", path.display())
-                })?;
-                (analysis, "the distance of the figures")
-            }
-        };
+        let (analysis, distance_name) =
+            analysis_of(&figures, &embeddings, &policy).with_context(|| source.eval.display().to_string())?;
         let map = map::points(&embeddings, analysis.split);
         let baselines = Baselines::from_folder(&source.eval, &embeddings);
         Ok(Self {
@@ -131,6 +116,23 @@ impl ReportedRun {
             config,
         })
     }
+}
+
+/// Returns the analysis in `figures` (of `metrics.json`) or, if there is none, that of the embeddings; and what its distances are.
+fn analysis_of(
+    figures: &Value,
+    embeddings: &Embeddings,
+    policy: &Policy,
+) -> Result<(Analysis, &'static str)> {
+    if figures["analysis"].is_null() {
+        let split = analysis::split_to_analyse(&embeddings.labels);
+        let split = split.context("there are no embeddings to report on")?;
+        let analysis = Analysis::of_embeddings(embeddings, split, policy)?;
+        return Ok((analysis, "the cosine distance of whole recordings"));
+    }
+    let analysis = Analysis::deserialize(&figures["analysis"])
+        .context("the analysis in metrics.json has an unknown form; run `bc-eval run` again")?;
+    Ok((analysis, "the distance of the figures"))
 }
 
 /// The calibration in an evaluation's folder that belongs to the scores that were compared: those of windows if there are
