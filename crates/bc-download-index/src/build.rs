@@ -105,9 +105,12 @@ fn draw(splits: &mut Splits, config: &IndexConfig) -> Result<()> {
 
 /// Warns of a split that has a share but no clique.
 fn warn_of_empty(drawn: Drawn, config: &IndexConfig) {
-    for (split, share, cliques) in
-        [(Split::Val, config.shares[1], drawn.val), (Split::Test, config.shares[2], drawn.test)]
-    {
+    let train = drawn.kept + drawn.new - drawn.val - drawn.test;
+    for (split, share, cliques) in [
+        (Split::Train, config.shares[0], train),
+        (Split::Val, config.shares[1], drawn.val),
+        (Split::Test, config.shares[2], drawn.test),
+    ] {
         if share == 0.0 || cliques > 0 {
             continue;
         }
@@ -155,10 +158,10 @@ fn earlier_splits(config: &IndexConfig, source: &Splits) -> Result<HashMap<Strin
     };
     Index::read_each(path, take).with_context(remedy)?;
     let (before, now) = (list_of(&earlier), importers::path(config));
-    // A data set that was moved still has most of its versions.
-    if !is_same_place(&before, now) && 2 * found < all {
+    // A data set that was moved, or a part of it, has most of its versions in common with the whole.
+    if !is_same_place(&before, now) && 2 * found < all.min(source.versions()) {
         println!(
-            "The splits are drawn anew: {} was made from {}, which is another data set than {} ({found} of its {all} versions are in both).",
+            "The splits are drawn anew: {} was made from {}, which is another data set than {} ({found} versions are in both).",
             path.display(),
             before.display(),
             now.display()

@@ -37,7 +37,7 @@ pub struct Comparison {
     /// The probability that they are the same recording; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability_of_same_audio: Option<f64>,
-    /// The kind of the pair: `same-audio` if the bytes of both files are equal, else by the score; absent without a calibration.
+    /// The kind of the pair: `same-audio` if the bytes of both files are equal, else by the score, or absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<PairKind>,
     /// The probability before their scores are known.

@@ -166,6 +166,11 @@ fn add_listing(all: &mut Items, input: &Path, listing: Listing, works: &WorkRule
                 }
             },
         };
+        if file.path.to_str().is_none() {
+            let reason = "its name is not UTF-8, and an index cannot hold it; rename it".to_owned();
+            all.failed.push(Failure::new(&file.path, reason));
+            continue;
+        }
         let path = stored_path(&file.path);
         let (bytes, modified_ns) = file.listed.map_or((0, 0), size_and_time_of);
         let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
@@ -296,6 +301,18 @@ mod tests {
         // A file that is given itself has its folder's name.
         let found = items(&inputs[1..2], &WorkRule::Folder).unwrap();
         assert_eq!(found.items[0].row.work, "one");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_that_are_not_utf8_are_failures() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [&b"a\xff.mp3"[..], b"a\xfe.mp3", b"b.mp3"]
+            .map(|name| folder.path().join(std::ffi::OsStr::from_bytes(name)));
+        paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
+        let found = items(&paths, &WorkRule::Own).unwrap();
+        assert_eq!((found.items.len(), found.failed.len()), (1, 2), "{:?}", found.failed);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A row stores a path that is absolute and has no `.`, no `..` and no doubled slash; links in it stay as they were given. Two paths are of
 //! one file if they are equal after all links are resolved. Paths of objects (`s3://...`) are taken as they are.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -74,7 +75,10 @@ impl LinkResolver {
 pub struct PathSelectors {
     /// The paths as they were given, by each spelling: as given, as an index stores it, and without links.
     by_spelling: HashMap<String, Vec<String>>,
+    /// The given paths that a row has as they are: they select no other row whose path leads to the same file.
+    exact: HashSet<String>,
     names: HashSet<OsString>,
+    links: RefCell<LinkResolver>,
 }
 
 impl PathSelectors {
@@ -84,7 +88,7 @@ impl PathSelectors {
         let mut selectors = Self::default();
         for path in paths {
             let stored = stored_path(Path::new(path));
-            let real = without_links(&stored);
+            let real = selectors.without_links(&stored);
             selectors.names.extend(Path::new(&stored).file_name().map(ToOwned::to_owned));
             for spelling in HashSet::from([path.clone(), stored, real]) {
                 selectors.by_spelling.entry(spelling).or_default().push(path.clone());
@@ -93,19 +97,40 @@ impl PathSelectors {
         selectors
     }
 
-    /// The given paths that the path of a row matches.
-    pub fn of(&self, row_path: &str) -> impl Iterator<Item = &String> {
-        let exact = self.by_spelling.get(row_path);
-        // Links are resolved only for files of the same name: that takes time.
-        let has_name = Path::new(row_path).file_name().is_some_and(|name| self.names.contains(name));
-        let by_file = || self.by_spelling.get(&without_links(row_path));
-        exact.or_else(|| has_name.then(by_file).flatten()).into_iter().flatten()
+    /// Whether nothing is selected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_spelling.is_empty()
     }
-}
 
-/// A path without links, as far as its folder exists.
-fn without_links(path: &str) -> String {
-    LinkResolver::default().resolve(Path::new(path)).to_string_lossy().into_owned()
+    /// Takes note of the path of a row that exists; call it for all rows before [`Self::of`].
+    pub fn see(&mut self, row_path: &str) {
+        let given = self.by_spelling.get(row_path).into_iter().flatten();
+        let exact = given.filter(|given| stored_path(Path::new(given)) == row_path || **given == row_path);
+        self.exact.extend(exact.cloned().collect::<Vec<_>>());
+    }
+
+    /// The given paths that select the row with this path. A path that a row has exactly selects that row alone; another one selects
+    /// the rows whose paths lead to its file by links.
+    #[must_use]
+    pub fn of(&self, row_path: &str) -> Vec<&String> {
+        let is_row = |given: &&String| stored_path(Path::new(given)) == row_path || **given == row_path;
+        let spelled = self.by_spelling.get(row_path).into_iter().flatten();
+        let mut selecting: Vec<&String> =
+            spelled.filter(|given| !self.exact.contains(*given) || is_row(given)).collect();
+        // Links are resolved only for files of the same name: that takes time.
+        if Path::new(row_path).file_name().is_some_and(|name| self.names.contains(name)) {
+            let real = self.without_links(row_path);
+            let of_file = self.by_spelling.get(&real).filter(|_| real != row_path).into_iter().flatten();
+            selecting.extend(of_file.filter(|given| !self.exact.contains(*given)));
+        }
+        selecting
+    }
+
+    /// A path without links, as far as its folder exists.
+    fn without_links(&self, path: &str) -> String {
+        self.links.borrow_mut().resolve(Path::new(path)).to_string_lossy().into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -144,5 +169,30 @@ mod tests {
         assert!(!links.is_same_file(&stored("link/b.mp3"), &stored("disk/b.mp3")));
         std::os::unix::fs::symlink(real.join("disk/a.mp3"), real.join("file.mp3")).unwrap();
         assert!(links.is_same_file(&stored("file.mp3"), &stored("disk/a.mp3")));
+    }
+    #[cfg(unix)]
+    #[test]
+    fn path_of_a_row_selects_that_row_and_not_the_target_of_its_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("disk")).unwrap();
+        std::fs::write(real.join("disk/a.mp3"), "a").unwrap();
+        std::os::unix::fs::symlink(real.join("disk/a.mp3"), real.join("a.mp3")).unwrap();
+        std::os::unix::fs::symlink(real.join("disk"), real.join("link")).unwrap();
+        let path = |name: &str| real.join(name).to_string_lossy().into_owned();
+        let (alias, target, linked) = (path("a.mp3"), path("disk/a.mp3"), path("link/a.mp3"));
+        let selected = |given: &str, rows: &[&String]| -> Vec<String> {
+            let mut selectors = PathSelectors::new(&[given.to_owned()]);
+            rows.iter().for_each(|row| selectors.see(row));
+            rows.iter().filter(|row| !selectors.of(row).is_empty()).map(|row| (*row).clone()).collect()
+        };
+        assert_eq!(selected(&alias, &[&alias, &target]), [alias.clone()]);
+        assert_eq!(selected(&target, &[&alias, &target]), [target.clone()]);
+        assert_eq!(
+            selected(&linked, &[&alias, &target]),
+            [alias.clone(), target.clone()],
+            "no row has this path"
+        );
+        assert_eq!(selected(&linked, &[&path("disk/b.mp3")]), <[String; 0]>::default());
     }
 }

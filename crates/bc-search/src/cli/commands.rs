@@ -153,9 +153,15 @@ pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
     }
     let (works, contents): (HashSet<&String>, HashSet<&String>) =
         (args.work.iter().collect(), args.content.iter().collect());
-    let selectors = PathSelectors::new(&args.path);
+    let mut selectors = PathSelectors::new(&args.path);
+    if !selectors.is_empty() {
+        let index = Index::open(&args.index)?;
+        for recording in index.recordings() {
+            selectors.see(&index.row(recording)?.path);
+        }
+    }
     let removed = change::remove(&args.index, |row| {
-        selectors.of(&row.path).next().is_some()
+        !selectors.of(&row.path).is_empty()
             || works.contains(&row.work)
             || contents.contains(&row.content_hash)
     })?;
@@ -254,6 +260,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
 }
 
 pub fn list(args: &ListArgs) -> Result<Outcome> {
+    let is_empty = args.work.iter().any(|work| work.trim().is_empty());
+    ensure!(!is_empty, "--work is empty (a variable that is not set?)");
     let index = Index::open(&args.index)?;
     let works: HashSet<u64> = args.work.iter().map(|work| work_hash(work)).collect();
     let mut listed: HashSet<String> = HashSet::new();

@@ -126,8 +126,8 @@ async function compareFiles(turn, a, b) {
   showStatus("");
   byId("answer-title").textContent = `${a.name} and ${b.name}`;
   const kind = { "same-audio": "The same file", "near-identical": "The same recording", "same-work": "Versions of one work", unsure: "Perhaps versions of one work", other: "Probably of two works" }[comparison.kind];
-  byId("verdict").textContent = comparison.probability === null
-    ? `Score ${comparison.score.toFixed(3)}; there is no calibration to compute a probability.`
+  byId("verdict").textContent = comparison.probability == null
+    ? `${kind ? `${kind}. ` : ""}Score ${comparison.score.toFixed(3)}; there is no calibration to compute a probability.`
     : `${kind}: of one work with a probability of ${percent(comparison.probability)}.`;
   byId("works").replaceChildren();
   byId("answer").hidden = false;
