@@ -99,9 +99,9 @@ impl Adder {
     ///
     /// # Errors
     /// An index that cannot be read.
-    pub fn each_path(&mut self, take: impl FnMut(&str)) -> Result<()> {
+    pub fn each_path(&mut self, mut take: impl FnMut(&str)) -> Result<()> {
         self.known.refresh()?;
-        self.known.each_path(take)
+        self.known.each_text(["path"], |[path]| take(path))
     }
 
     /// Changes rows in one change; one outcome per update, in order.
