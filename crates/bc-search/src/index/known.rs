@@ -162,11 +162,7 @@ impl KnownRecordings {
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub fn each_text<const N: usize>(
-        &self,
-        names: [&str; N],
-        mut take: impl FnMut([&str; N]),
-    ) -> Result<()> {
+    pub fn each_text<const N: usize>(&self, names: [&str; N], mut take: impl FnMut([&str; N])) -> Result<()> {
         for segment in &self.segments {
             segment.rows.each_text(names, |number, texts| {
                 if !segment.removed.has(number) {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::array::{Array, ArrayRef, Float32Array, Int64Array, RecordBatch, RecordBatchReader, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, Float32Array, Int64Array, RecordBatch, RecordBatchReader, StringArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use bc_formats::atomic::AtomicFile;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
