@@ -588,3 +588,36 @@ fn a_folder_inside_the_given_one_is_no_absent_disk() {
     assert_eq!((&added["moved"], &added["absent"]), (&1.into(), &Value::Array(Vec::new())), "{added}");
     assert!(rows(path)["0.wav"].path.ends_with("disk/B/0.wav"));
 }
+
+/// Adds `audio` to the index `i` by three processes at once; returns their results.
+fn add_by_three(folder: &Path, audio: &str) -> Vec<Value> {
+    let args = [&["add", audio, "--index", "i", "--json"][..], &NETWORK].concat();
+    let start = || common::stage(folder, &args).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let processes: Vec<_> = (0..3).map(|_| start()).collect();
+    let outputs = processes.into_iter().map(|process| process.wait_with_output().unwrap());
+    outputs.map(|output| serde_json::from_slice(&output.stdout).unwrap()).collect()
+}
+
+#[test]
+fn processes_that_see_the_same_change_write_it_once() {
+    let folder = folder_with_music(6);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    let generation = || Index::open(&path.join("i")).unwrap().manifest.generation;
+    let sum = |results: &[Value], name: &str| -> u64 {
+        results.iter().map(|result| result[name].as_u64().unwrap()).sum()
+    };
+    for tune in 0..6 {
+        touch(&path.join(format!("music/{tune}.wav")));
+    }
+    let before = generation();
+    let added = add_by_three(path, "music");
+    assert_eq!((sum(&added, "there"), sum(&added, "updated")), (18, 0), "{added:?}");
+    assert_eq!(generation(), before + 1, "only one process writes the new times");
+    std::fs::rename(path.join("music"), path.join("art")).unwrap();
+    let added = add_by_three(path, "art");
+    assert!(added.iter().all(|result| result["failed"] == Value::Array(Vec::new())), "{added:?}");
+    assert_eq!((sum(&added, "moved"), sum(&added, "there")), (6, 12), "{added:?}");
+    assert_eq!((generation(), rows(path).len()), (before + 2, 6));
+    succeed(path, &["verify", "--index", "i"]);
+}
