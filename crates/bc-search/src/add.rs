@@ -21,7 +21,7 @@ use crate::index::{Manifest, Storage};
 use crate::list::{self, Item, Items, WorkRule};
 
 pub(crate) use embedded::addition;
-pub use outcome::{Absent, Added, Copy, Damaged, Move};
+pub use outcome::{Absent, Added, Copy, Damaged, Move, Replacement};
 pub use works::KeptWork;
 
 /// The recordings to add, and how.
@@ -50,7 +50,8 @@ pub struct Request {
 /// # Errors
 /// Nothing to add; an index of another network, other windows or another storage; files that cannot be written; an interrupt.
 pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
-    let Items { items, failed, skipped, without_folder } = list::items(&request.inputs, &request.works)?;
+    let Items { items, failed, skipped, without_folder, folders } =
+        list::items(&request.inputs, &request.works)?;
     let mut items: Vec<Item> = request.shard.of(items);
     // What was seen before the files were divided among shards is reported by the first shard only.
     let added = match request.shard.index {
@@ -79,6 +80,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
         windows: request.windows,
         short,
         missing_share: config.verify.missing_share,
+        folders,
     };
     let adder = Adder::open(folder, empty, request.conflicts)?;
     let added = run::AdditionRun::new(adder, settings, added).add_all(items)?;

@@ -86,6 +86,8 @@ pub struct Items {
     pub skipped: BTreeMap<String, usize>,
     /// Files that get no work, although folders are works, because they are not below a folder of the one given.
     pub without_folder: Vec<PathBuf>,
+    /// The folders that were given and could be listed: absolute, as given and without links.
+    pub folders: Vec<PathBuf>,
 }
 
 /// How the work of a recording is determined, unless a list gives it.
@@ -136,7 +138,13 @@ pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
     for path in audio {
         // One by one, because two folders may hold files of the same name.
         match files::list_all(std::slice::from_ref(&path)) {
-            Ok(listing) => add_listing(&mut all, &path, listing, works),
+            Ok(listing) => {
+                if path.is_dir() {
+                    all.folders.push(PathBuf::from(stored_path(&path)));
+                    all.folders.extend(path.canonicalize());
+                }
+                add_listing(&mut all, &path, listing, works);
+            }
             Err(error) => all.failed.push(Failure::new(&path, bc_cli::describe(&error))),
         }
     }

@@ -486,3 +486,138 @@ fn recordings_are_listed_as_table_csv_and_json() {
     assert!(output.status.code() == Some(3) && stderr.contains("no recording with --work W9"), "{stderr}");
     assert!(refuse(path, &["list", "--index", "nothing"]).contains("there is no index at nothing"));
 }
+
+/// Sets the modification time of a file, which stays as it is otherwise.
+fn touch(path: &Path) {
+    let touched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    File::options().write(true).open(path).unwrap().set_modified(touched).unwrap();
+}
+
+#[test]
+fn a_recording_that_gives_way_to_a_moved_one_is_counted_and_named() {
+    let folder = folder_with_music(0);
+    let path = folder.path();
+    for (name, tune) in [("A/x", 1), ("B/y", 2), ("B/z", 3)] {
+        tune_at(&path.join(format!("music/{name}.wav")), tune);
+    }
+    with_network(path, &["add", "music", "--index", "i"]);
+    std::fs::rename(path.join("music/A/x.wav"), path.join("music/B/y.wav")).unwrap();
+    let replaced = add_json(path, &["replace", "music/B"]);
+    assert_eq!((&replaced["moved"], &replaced["replaced"]), (&1.into(), &1.into()), "{replaced}");
+    let replacement = &replaced["replacements"][0];
+    assert!(replacement["file"].as_str().unwrap().ends_with("music/B/y.wav"), "{replaced}");
+    assert!(replacement["same_as"].as_str().unwrap().ends_with("music/A/x.wav"), "{replaced}");
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["y.wav", "z.wav"]);
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
+fn a_known_path_that_holds_a_copy_of_another_recording_is_reported_and_replaced() {
+    let folder = folder_with_music(4);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    std::fs::copy(path.join("music/3.wav"), path.join("music/1.wav")).unwrap();
+    let added = add_json(path, &["add", "music"]);
+    let failed = added["failed"].as_array().unwrap();
+    assert!(failed.len() == 1 && failed[0]["file"] == "music/1.wav", "{added}");
+    assert!(failed[0]["error"].as_str().unwrap().contains("other audio under this path"), "{added}");
+    assert_eq!((&added["there"], &added["copies"]), (&3.into(), &Value::Array(Vec::new())), "{added}");
+    assert_eq!(rows(path).len(), 4);
+    let output = run(path, &[&["replace", "music", "--index", "i"][..], &NETWORK].concat());
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stdout.contains("1 replaced"), "{stdout}");
+    let named = stderr
+        .lines()
+        .any(|line| line.starts_with("replaced: ") && line.contains("music/1.wav has the audio"));
+    assert!(named && stderr.contains("copy: "), "{stderr}");
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["0.wav", "2.wav", "3.wav"]);
+    // Now it is a copy as any other.
+    let added = add_json(path, &["add", "music"]);
+    assert_eq!((&added["there"], &added["failed"]), (&4.into(), &Value::Array(Vec::new())), "{added}");
+    // A recording that was moved away leaves its path to a copy.
+    std::fs::rename(path.join("music/0.wav"), path.join("music/z.wav")).unwrap();
+    std::fs::copy(path.join("music/3.wav"), path.join("music/0.wav")).unwrap();
+    let added = add_json(path, &["add", "music"]);
+    assert_eq!((&added["moved"], &added["failed"]), (&1.into(), &Value::Array(Vec::new())), "{added}");
+    assert_eq!(rows(path).into_keys().collect::<Vec<_>>(), ["2.wav", "3.wav", "z.wav"]);
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
+fn new_files_join_the_work_of_their_folder_in_any_order_and_alone() {
+    let folder = folder_with_music(0);
+    let path = folder.path();
+    tune_at(&path.join("music/ABBA/Waterloo/m.wav"), 1);
+    tune_at(&path.join("music/ABBA/SOS/n.wav"), 2);
+    with_network(path, &["add", "music", "--by-folder", "--index", "i"]);
+    touch(&path.join("music/ABBA/Waterloo/m.wav"));
+    tune_at(&path.join("music/ABBA/Waterloo/a.wav"), 3);
+    let works = || rows(path).into_values().map(|row| row.work).collect::<Vec<_>>();
+    let added = add_json(path, &["add", "music/ABBA", "--by-folder"]);
+    assert_eq!(added["new"], 1, "{added}");
+    assert_eq!(works(), ["ABBA/Waterloo", "ABBA/Waterloo", "ABBA/SOS"]);
+    tune_at(&path.join("music/ABBA/SOS/b.wav"), 4);
+    add_json(path, &["add", "music/ABBA/SOS/b.wav", "--by-folder"]);
+    assert_eq!(works(), ["ABBA/Waterloo", "ABBA/SOS", "ABBA/Waterloo", "ABBA/SOS"]);
+    // In a renamed folder too, whose recordings are recognised after the new file was met.
+    std::fs::rename(path.join("music"), path.join("art")).unwrap();
+    tune_at(&path.join("art/ABBA/SOS/aa.wav"), 5);
+    let added = add_json(path, &["add", "art/ABBA", "--by-folder"]);
+    assert_eq!((&added["moved"], &added["new"]), (&4.into(), &1.into()), "{added}");
+    assert_eq!(rows(path)["aa.wav"].work, "ABBA/SOS");
+}
+
+#[test]
+fn a_folder_inside_the_given_one_is_no_absent_disk() {
+    let folder = folder_with_music(0);
+    let path = folder.path();
+    for tune in 0..3 {
+        tune_at(&path.join(format!("disk/A/{tune}.wav")), tune);
+    }
+    tune_at(&path.join("disk/B/9.wav"), 9);
+    with_network(path, &["add", "disk", "--index", "i"]);
+    std::fs::rename(path.join("disk/A/0.wav"), path.join("disk/B/0.wav")).unwrap();
+    for deleted in ["1", "2"] {
+        std::fs::remove_file(path.join(format!("disk/A/{deleted}.wav"))).unwrap();
+    }
+    // Seen from elsewhere, it may be a disk.
+    let added = add_json(path, &["add", "disk/B"]);
+    assert_eq!((&added["moved"], added["absent"].as_array().unwrap().len()), (&0.into(), 1), "{added}");
+    let added = add_json(path, &["add", "disk"]);
+    assert_eq!((&added["moved"], &added["absent"]), (&1.into(), &Value::Array(Vec::new())), "{added}");
+    assert!(rows(path)["0.wav"].path.ends_with("disk/B/0.wav"));
+}
+
+/// Adds `audio` to the index `i` by three processes at once; returns their results.
+fn add_by_three(folder: &Path, audio: &str) -> Vec<Value> {
+    let args = [&["add", audio, "--index", "i", "--json"][..], &NETWORK].concat();
+    let start = || common::stage(folder, &args).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let processes: Vec<_> = (0..3).map(|_| start()).collect();
+    let outputs = processes.into_iter().map(|process| process.wait_with_output().unwrap());
+    outputs.map(|output| serde_json::from_slice(&output.stdout).unwrap()).collect()
+}
+
+#[test]
+fn processes_that_see_the_same_change_write_it_once() {
+    let folder = folder_with_music(6);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    let generation = || Index::open(&path.join("i")).unwrap().manifest.generation;
+    let sum = |results: &[Value], name: &str| -> u64 {
+        results.iter().map(|result| result[name].as_u64().unwrap()).sum()
+    };
+    for tune in 0..6 {
+        touch(&path.join(format!("music/{tune}.wav")));
+    }
+    let before = generation();
+    let added = add_by_three(path, "music");
+    assert_eq!((sum(&added, "there"), sum(&added, "updated")), (18, 0), "{added:?}");
+    assert_eq!(generation(), before + 1, "only one process writes the new times");
+    std::fs::rename(path.join("music"), path.join("art")).unwrap();
+    let added = add_by_three(path, "art");
+    assert!(added.iter().all(|result| result["failed"] == Value::Array(Vec::new())), "{added:?}");
+    assert_eq!((sum(&added, "moved"), sum(&added, "there")), (6, 12), "{added:?}");
+    assert_eq!((generation(), rows(path).len()), (before + 2, 6));
+    succeed(path, &["verify", "--index", "i"]);
+}

@@ -12,7 +12,8 @@ use super::works::KeptWork;
 pub struct Added {
     /// Recordings that are new.
     pub new: usize,
-    /// Recordings that replaced another one with the same path.
+    /// Recordings that were replaced: by other audio with the same path, by one that was moved to their path, or because their file is
+    /// an exact copy of another recording now.
     pub replaced: usize,
     /// Recordings whose audio was already in the index and that got other metadata.
     pub updated: usize,
@@ -25,6 +26,8 @@ pub struct Added {
     pub copies: Vec<Copy>,
     /// The recordings that were moved.
     pub moves: Vec<Move>,
+    /// Those of the replaced recordings whose path has the audio of another known recording now.
+    pub replacements: Vec<Replacement>,
     /// Files with the audio of a recording whose folder is absent, maybe because a disk is not mounted: these recordings keep their paths.
     pub absent: Vec<Absent>,
     /// Recordings that keep their work, although `--by-folder` gives their folder another name.
@@ -55,6 +58,15 @@ pub struct Move {
     pub file: String,
     /// The path that it had before.
     pub from: String,
+}
+
+/// A recording that was removed because its file holds the audio of another one now, which was moved there or copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replacement {
+    /// Path of the file.
+    pub file: String,
+    /// Path of the other recording: of one that was moved, the path that it had before.
+    pub same_as: String,
 }
 
 /// A file with the same bytes as a recording whose folder is absent.

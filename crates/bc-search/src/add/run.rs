@@ -14,7 +14,7 @@ use bc_embed::windows::Windows;
 use rayon::prelude::*;
 
 use super::embedded::addition;
-use super::outcome::{Absent, Added, Copy, Damaged, Move};
+use super::outcome::{Absent, Added, Copy, Damaged, Move, Replacement};
 use super::works::FolderWorks;
 use crate::index::Row;
 use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
@@ -43,6 +43,8 @@ pub(super) struct Settings<'a> {
     pub short: Option<Windows>,
     /// Share of its declared length that a file may lack before it counts as cut off.
     pub missing_share: f64,
+    /// The folders that were given and could be listed: a file that is not found below them is not there.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A file with the same bytes as a recording of the index, or as a file that was met before.
@@ -98,6 +100,7 @@ impl<'a> AdditionRun<'a> {
         let bar = progress::bar(items.len() as u64, "adding", "files");
         let count = items.len();
         let items = self.with_indexed_paths(items)?;
+        self.note_folder_works(&items)?;
         let mut items = self.without_unchanged(items)?;
         bar.inc((count - items.len()) as u64);
         loop {
@@ -114,7 +117,7 @@ impl<'a> AdditionRun<'a> {
             let text = format!("{done} recordings are saved; run the same command again to continue");
             return Err(Interrupted(text).into());
         }
-        self.report_copies();
+        self.report_copies()?;
         self.added.kept_works = self.folder_works.kept;
         Ok(self.added)
     }
@@ -183,6 +186,18 @@ impl<'a> AdditionRun<'a> {
         Ok(items)
     }
 
+    /// Looks up the works of the files' folders in the index, if the names of folders are works.
+    fn note_folder_works(&mut self, items: &[Item]) -> Result<()> {
+        for item in items {
+            self.folder_works.note_name(item);
+        }
+        if !self.folder_works.has_names() {
+            return Ok(());
+        }
+        let works = &mut self.folder_works;
+        self.adder.each_path_and_work(|path, work| works.note_indexed(path, work))
+    }
+
     /// The files that are not in the index unchanged, by path, size and modification time; the others are not read.
     fn without_unchanged(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
         let stamped = items.into_iter().map(|mut item| {
@@ -224,18 +239,19 @@ impl<'a> AdditionRun<'a> {
         let keys: Vec<Key> = items.iter().map(|item| Key::from_row(&item.row)).collect();
         let known = self.adder.known_rows(&keys)?;
         let mut new = Vec::with_capacity(items.len());
-        for (mut item, known) in items.into_iter().zip(known) {
+        for (item, known) in items.into_iter().zip(known) {
             if self.is_known_audio(&item, &known) {
                 continue;
             }
             self.path_of_content.insert(item.row.content_hash.clone(), item.row.path.clone());
             match known.by_path {
                 Some(_) => self.deferred.push(item),
-                None => {
-                    self.folder_works.apply(&mut item.row);
-                    new.push(item);
-                }
+                None => new.push(item),
             }
+        }
+        // Not before all of them were looked up: the works of recordings whose folder was renamed are known then.
+        for item in &mut new {
+            self.folder_works.apply(&mut item.row);
         }
         Ok(new)
     }
@@ -296,11 +312,17 @@ impl<'a> AdditionRun<'a> {
         let outcomes = self.adder.update(&updates)?;
         for (RowUpdate { old, row }, outcome) in updates.into_iter().zip(outcomes) {
             match outcome {
-                UpdateOutcome::Updated if old.path != row.path => {
+                UpdateOutcome::Unchanged => self.added.already_present += 1,
+                UpdateOutcome::Updated | UpdateOutcome::Replaced if old.path != row.path => {
+                    if outcome == UpdateOutcome::Replaced {
+                        self.added.replaced += 1;
+                        let replacement = Replacement { file: row.path.clone(), same_as: old.path.clone() };
+                        self.added.replacements.push(replacement);
+                    }
                     self.added.moved += 1;
                     self.added.moves.push(Move { file: row.path, from: old.path });
                 }
-                UpdateOutcome::Updated => {
+                UpdateOutcome::Updated | UpdateOutcome::Replaced => {
                     // A file that only has another time is the same recording.
                     let touched = Row { bytes: row.bytes, modified_ns: row.modified_ns, ..old };
                     let count = if touched == row {
@@ -312,7 +334,7 @@ impl<'a> AdditionRun<'a> {
                 }
                 UpdateOutcome::PathConflict => self.fail_path_conflict(Path::new(&row.path), &row.path),
                 UpdateOutcome::Gone => {
-                    let error = "another process removed its recording meanwhile; run the same command again";
+                    let error = "another process removed its recording or moved it meanwhile; run the same command again";
                     self.fail_path(Path::new(&row.path), &row.path, error.to_owned());
                 }
             }
@@ -321,14 +343,17 @@ impl<'a> AdditionRun<'a> {
     }
 
     /// The updates without those that would give a new path to recordings whose folder is absent as a whole, maybe because a disk is
-    /// not mounted. A folder was renamed if at least half of the recordings below it are found again.
+    /// not mounted. A folder was renamed if at least half of the recordings below it are found again. What is absent below a folder
+    /// that was given and could be listed is not there any more.
     fn without_absent(&mut self, updates: Vec<RowUpdate>) -> Result<Vec<RowUpdate>> {
         if self.adder.conflict_policy() == ConflictPolicy::Replace {
             return Ok(updates);
         }
         let mut folders = AbsentFolders::default();
         let absent = updates.iter().map(|RowUpdate { old, row }| {
-            (old.path != row.path).then(|| folders.above(Path::new(&old.path))).flatten()
+            let path = Path::new(&old.path);
+            let is_listed = self.settings.folders.iter().any(|folder| path.starts_with(folder));
+            (old.path != row.path && !is_listed).then(|| folders.above(path)).flatten()
         });
         let absent: Vec<Option<PathBuf>> = absent.collect();
         // By folder: recordings that are found again, and all.
@@ -405,17 +430,40 @@ impl<'a> AdditionRun<'a> {
         again.into_iter().map(|copy| copy.item).collect()
     }
 
-    /// Reports the copies; files with the same bytes as one that failed have failed too.
-    fn report_copies(&mut self) {
-        for SeenCopy { item, same_as } in std::mem::take(&mut self.copies) {
-            if let Some(error) = self.errors.get(&same_as) {
+    /// Reports the copies; files with the same bytes as one that failed have failed too. The index may hold other audio under the path of
+    /// a copy: that recording is removed to replace it, and otherwise the copy fails.
+    fn report_copies(&mut self) -> Result<()> {
+        let copies = std::mem::take(&mut self.copies).into_iter();
+        let (unusable, copies): (Vec<SeenCopy>, Vec<SeenCopy>) =
+            copies.partition(|copy| self.errors.contains_key(&copy.same_as));
+        for SeenCopy { item, same_as } in unusable {
+            self.added.already_present -= 1;
+            let error = &self.errors[&same_as];
+            let reason = format!("it has the same bytes as {same_as}, which cannot be used: {error}");
+            self.fail(&item, reason);
+        }
+        let keys: Vec<Key> = copies.iter().map(|copy| Key::from_row(&copy.item.row)).collect();
+        let mut stale = Vec::new();
+        for (SeenCopy { item, same_as }, known) in copies.into_iter().zip(self.adder.known_rows(&keys)?) {
+            let other = known.by_path.filter(|row| row.content_hash != item.row.content_hash);
+            if other.is_some() && self.adder.conflict_policy() == ConflictPolicy::KeepOld {
                 self.added.already_present -= 1;
-                let reason = format!("it has the same bytes as {same_as}, which cannot be used: {error}");
-                self.fail(&item, reason);
-            } else {
-                self.added.copies.push(Copy { file: item.row.path, same_as });
+                self.fail_path_conflict(&item.path, &item.row.path);
+                continue;
+            }
+            let file = item.row.path;
+            stale
+                .extend(other.map(|row| (row, Replacement { file: file.clone(), same_as: same_as.clone() })));
+            self.added.copies.push(Copy { file, same_as });
+        }
+        let (rows, replacements): (Vec<Row>, Vec<Replacement>) = stale.into_iter().unzip();
+        for (replacement, is_removed) in replacements.into_iter().zip(self.adder.remove(&rows)?) {
+            if is_removed {
+                self.added.replaced += 1;
+                self.added.replacements.push(replacement);
             }
         }
+        Ok(())
     }
 
     fn embed(&mut self, batch: &[Item]) -> Result<()> {

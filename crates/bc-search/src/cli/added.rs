@@ -54,6 +54,12 @@ fn print_known(added: &Added) {
     print_first(&added.moves, "moved recordings", |moved| {
         format!("moved: {} is {} now", moved.from, moved.file)
     });
+    print_first(&added.replacements, "replaced recordings", |replaced| {
+        format!(
+            "replaced: {} has the audio of {} now; the recording that was indexed under its path is removed from the index",
+            replaced.file, replaced.same_as
+        )
+    });
     let mut folders: BTreeMap<&str, usize> = BTreeMap::new();
     for absent in &added.absent {
         *folders.entry(&absent.folder).or_default() += 1;

@@ -158,15 +158,15 @@ impl KnownRecordings {
         rows
     }
 
-    /// Passes the path of each recording that was not removed to `take`.
+    /// Passes the values in these text columns of each recording that was not removed to `take`.
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub fn each_path(&self, mut take: impl FnMut(&str)) -> Result<()> {
+    pub fn each_text<const N: usize>(&self, names: [&str; N], mut take: impl FnMut([&str; N])) -> Result<()> {
         for segment in &self.segments {
-            segment.rows.each_path(|number, path| {
+            segment.rows.each_text(names, |number, texts| {
                 if !segment.removed.has(number) {
-                    take(path);
+                    take(texts);
                 }
             })?;
         }
@@ -252,6 +252,22 @@ mod tests {
         let mut paths = 0;
         one.each_path(|_| paths += 1).unwrap();
         assert_eq!(paths, 40);
+        // Another process merges the segments while the paths are read.
+        other.add((40..43).map(addition).collect()).unwrap();
+        other.add((43..45).map(addition).collect()).unwrap();
+        let (mut paths, mut merged) = (0, false);
+        one.each_path(|_| {
+            if !merged {
+                let segments = |path: &Path| Manifest::read(path).unwrap().segments.len();
+                assert!(segments(&path) > 1);
+                compact(&path).unwrap();
+                assert_eq!(segments(&path), 1);
+                merged = true;
+            }
+            paths += 1;
+        })
+        .unwrap();
+        assert_eq!(paths, 45);
         // Another index in its place, of the same generation.
         std::fs::remove_dir_all(&path).unwrap();
         assert_eq!(known(&mut one, 5), None);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::array::{Array, ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, Float32Array, Int64Array, RecordBatch, RecordBatchReader, StringArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use bc_formats::atomic::AtomicFile;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -218,15 +220,7 @@ impl RowFile {
             cache.push(entry);
             return Ok(cache[cache.len() - 1].1.clone());
         }
-        let file = self.file.try_clone().with_context(|| format!("cannot read {}", self.path.display()))?;
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_row_groups(vec![group])
-            .with_batch_size(GROUP_ROWS)
-            .build()?;
-        let schema = self.metadata.schema().clone();
-        let batches = reader.collect::<Result<Vec<_>, _>>();
-        let batches = batches.with_context(|| format!("cannot read {}", self.path.display()))?;
-        let whole = Arc::new(arrow::compute::concat_batches(&schema, &batches)?);
+        let whole = Arc::new(self.read_group(group, ProjectionMask::all())?);
         if cache.len() >= MAX_CACHED_GROUPS {
             cache.remove(0);
         }
@@ -234,24 +228,46 @@ impl RowFile {
         Ok(whole)
     }
 
+    /// Reads columns of a group; the caller holds the lock of the cache.
+    fn read_group(&self, group: usize, columns: ProjectionMask) -> Result<RecordBatch> {
+        let file = self.file.try_clone().with_context(|| format!("cannot read {}", self.path.display()))?;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_projection(columns)
+            .with_row_groups(vec![group])
+            .with_batch_size(GROUP_ROWS)
+            .build()?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<Vec<_>, _>>();
+        let batches = batches.with_context(|| format!("cannot read {}", self.path.display()))?;
+        Ok(arrow::compute::concat_batches(&schema, &batches)?)
+    }
+
     /// Frees the memory of the groups that were read.
     pub fn clear_cache(&self) {
         self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
-    /// Passes the number and the path of each row to `take`; no other column is read.
-    pub fn each_path(&self, mut take: impl FnMut(u32, &str)) -> Result<()> {
-        // A read position of its own: clones of a file share it.
-        let file = File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-        let mask = ProjectionMask::columns(builder.parquet_schema(), ["path"]);
+    /// Passes the number of each row and its values in these text columns to `take`; no other column is read.
+    ///
+    /// The open file is read, never its name: a writer that merges segments removes the name while this reader goes on.
+    pub fn each_text<const N: usize>(
+        &self,
+        names: [&str; N],
+        mut take: impl FnMut(u32, [&str; N]),
+    ) -> Result<()> {
+        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let mask = ProjectionMask::columns(schema, names);
         let mut number = 0;
-        for batch in builder.with_projection(mask).with_batch_size(GROUP_ROWS).build()? {
-            let batch = batch.with_context(|| format!("cannot read {}", self.path.display()))?;
-            let paths = column::<StringArray>(&batch, "path");
-            let paths = paths.with_context(|| format!("{} is damaged", self.path.display()))?;
-            for path in paths {
-                take(number, path.unwrap_or_default());
+        for group in 0..self.firsts.len() {
+            let batch = {
+                let _reading = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                self.read_group(group, mask.clone())?
+            };
+            let columns = names.map(|name| column::<StringArray>(&batch, name));
+            let columns = columns.into_iter().collect::<Result<Vec<_>>>();
+            let columns = columns.with_context(|| format!("{} is damaged", self.path.display()))?;
+            for index in 0..batch.num_rows() {
+                take(number, std::array::from_fn(|column| columns[column].value(index)));
                 number += 1;
             }
         }
@@ -332,7 +348,7 @@ mod tests {
         }
         assert!(file.row(2 * GROUP_ROWS + 5).is_err());
         let mut paths = Vec::new();
-        file.each_path(|number, path| paths.push((number as usize, path.to_owned()))).unwrap();
+        file.each_text(["path"], |number, [path]| paths.push((number as usize, path.to_owned()))).unwrap();
         assert_eq!(paths.len(), file.rows);
         assert!(paths.iter().enumerate().all(|(at, (number, path))| at == *number && *path == row(at).path));
         for _ in 0..20 {

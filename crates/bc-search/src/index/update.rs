@@ -2,13 +2,15 @@
 //!
 //! The vectors are copied as they are stored, so that nothing is decoded again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
+use super::Recording;
 use super::change::{Adder, Change, ConflictPolicy, copy_recording};
 use super::keys::{Key, short_hash};
 use super::rows::Row;
+use super::segment::Segment;
 
 /// A row that takes the place of an old one.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,9 +53,13 @@ impl RowUpdate {
 pub enum UpdateOutcome {
     /// The row was changed.
     Updated,
+    /// The row was changed, and the recording that had its new path was removed.
+    Replaced,
+    /// The index holds this row already, written by another process meanwhile.
+    Unchanged,
     /// The index holds another recording under the new path.
     PathConflict,
-    /// The recording is not in the index any more.
+    /// The recording is not in the index any more, neither under its old path nor under the new one.
     Gone,
 }
 
@@ -99,9 +105,18 @@ impl Adder {
     ///
     /// # Errors
     /// An index that cannot be read.
-    pub fn each_path(&mut self, take: impl FnMut(&str)) -> Result<()> {
+    pub fn each_path(&mut self, mut take: impl FnMut(&str)) -> Result<()> {
         self.known.refresh()?;
-        self.known.each_path(take)
+        self.known.each_text(["path"], |[path]| take(path))
+    }
+
+    /// Passes the path and the work of each recording of the index to `take`.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn each_path_and_work(&mut self, mut take: impl FnMut(&str, &str)) -> Result<()> {
+        self.known.refresh()?;
+        self.known.each_text(["path", "work"], |[path, work]| take(path, work))
     }
 
     /// Changes rows in one change; one outcome per update, in order.
@@ -115,154 +130,263 @@ impl Adder {
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
         // Under the lock, so that nobody can change these rows meanwhile.
         self.known.follow(&change.manifest)?;
-        let Targets { found, path_owners } = self.targets(updates);
-        let replace = self.conflict_policy() == ConflictPolicy::Replace;
-        let outcomes = outcomes(updates, &found, &path_owners, replace);
-        // By segment, and in each in its order.
-        let mut possible: Vec<(&Position, &RowUpdate)> = found
-            .iter()
-            .zip(updates)
-            .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == UpdateOutcome::Updated)
-            .filter_map(|((found, update), _)| Some((found.as_ref()?, update)))
-            .collect();
-        if possible.is_empty() {
+        let targets = self.targets(updates);
+        let mut outcomes = outcomes(&targets, self.conflict_policy() == ConflictPolicy::Replace);
+        let current = self.known.rows(targets.iter().filter_map(|target| target.found))?;
+        let (mut rows, mut removed) = (BTreeMap::new(), Vec::new());
+        for ((update, target), outcome) in updates.iter().zip(&targets).zip(&mut outcomes) {
+            let is_possible = matches!(outcome, UpdateOutcome::Updated | UpdateOutcome::Replaced);
+            let Some(recording) = target.found.filter(|_| is_possible) else { continue };
+            let row = update.applied_to(&current[&recording]);
+            if row == current[&recording] {
+                *outcome = UpdateOutcome::Unchanged;
+                continue;
+            }
+            rows.insert(recording, row);
+            removed.extend(target.owner.filter(|_| *outcome == UpdateOutcome::Replaced));
+        }
+        if rows.is_empty() {
             return Ok(outcomes);
         }
-        possible.sort_by_key(|(position, _)| *position);
-        let mut segments = BTreeMap::new();
-        let (mut rows, mut replaced) = (Vec::new(), HashSet::new());
-        for (position, update) in possible {
-            let (name, number) = position;
-            if !segments.contains_key(name) {
-                segments.insert(name, change.open_segment(name)?);
-            }
-            rows.push((position, update.applied_to(&segments[name].row(*number)?)));
-            replaced.insert(position.clone());
-            // Under `Replace`, a recording whose path another one takes.
-            replaced.extend(path_owners.get(&short_hash(&update.row.path)).cloned());
-        }
-        let extra = rows.iter().flat_map(|(_, row)| row.extra.keys().cloned()).collect();
+        removed.extend(rows.keys().copied());
+        let extra = rows.values().flat_map(|row| row.extra.keys().cloned()).collect();
         let mut writer = change.new_segment(extra)?;
-        for ((name, number), row) in rows {
-            copy_recording(&mut writer, &segments[name], *number, row)?;
+        let mut open: Option<(u32, Segment)> = None;
+        // By segment, and in each in its order.
+        for (recording, row) in rows {
+            let segment = match open.take() {
+                Some((number, segment)) if number == recording.segment => segment,
+                _ => change.open_segment(&self.known.position(recording).0)?,
+            };
+            copy_recording(&mut writer, &segment, recording.number, row)?;
+            open = Some((recording.segment, segment));
         }
         let entry = writer.commit()?;
-        change.remove(&Vec::from_iter(replaced))?;
+        change.remove(&self.positions(removed))?;
         change.manifest.segments.push(entry);
         change.commit()?;
         Ok(outcomes)
     }
 
-    /// The recordings that updates are for, and those with their new paths.
-    fn targets(&self, updates: &[RowUpdate]) -> Targets {
-        let (mut old_paths, mut new_paths) = (HashMap::<u64, Vec<usize>>::new(), HashSet::new());
+    /// Removes recordings in one change; returns for each whether it was removed. One that another process has changed meanwhile, so
+    /// that the index holds no audio or other audio under its path, is not removed.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn remove(&mut self, rows: &[Row]) -> Result<Vec<bool>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut change = Change::begin(&self.folder, Some(&self.empty))?;
+        self.known.follow(&change.manifest)?;
+        let keys: Vec<Key> = rows.iter().map(Key::from_row).collect();
+        let found: Vec<Option<Recording>> =
+            self.known.matches(&keys).into_iter().map(|found| found.path).collect();
+        let current = self.known.rows(found.iter().flatten().copied())?;
+        let found: Vec<Option<Recording>> = found
+            .into_iter()
+            .zip(rows)
+            .map(|(found, row)| found.filter(|recording| current[recording].content_hash == row.content_hash))
+            .collect();
+        if found.iter().any(Option::is_some) {
+            change.remove(&self.positions(found.iter().flatten().copied()))?;
+            change.commit()?;
+        }
+        Ok(found.iter().map(Option::is_some).collect())
+    }
+
+    /// Names of the recordings' segments, and their numbers in them.
+    fn positions(&self, recordings: impl IntoIterator<Item = Recording>) -> Vec<(String, u32)> {
+        recordings.into_iter().map(|recording| self.known.position(recording)).collect()
+    }
+
+    /// What each update concerns in the index.
+    fn targets(&self, updates: &[RowUpdate]) -> Vec<Target> {
+        let (mut old_paths, mut new_paths) =
+            (HashMap::<u64, Vec<usize>>::new(), HashMap::<u64, Vec<usize>>::new());
+        let mut targets = Vec::with_capacity(updates.len());
         for (number, update) in updates.iter().enumerate() {
+            let path = short_hash(&update.row.path);
             old_paths.entry(short_hash(&update.old.path)).or_default().push(number);
-            new_paths.insert(short_hash(&update.row.path));
+            new_paths.entry(path).or_default().push(number);
+            targets.push(Target { path, ..Target::default() });
         }
         let contents: Vec<[u8; 16]> =
             updates.iter().map(|update| Key::from_row(&update.row).content).collect();
-        let mut targets = Targets { found: vec![None; updates.len()], path_owners: HashMap::new() };
+        // Recordings that another process has given the new path already.
+        let mut already_moved = vec![None; updates.len()];
         for (recording, key) in self.known.present() {
             for update in old_paths.get(&key.path).into_iter().flatten() {
                 if key.content == contents[*update] {
-                    targets.found[*update] = Some(self.known.position(recording));
+                    targets[*update].found = Some(recording);
                 }
             }
-            if new_paths.contains(&key.path) {
-                targets.path_owners.insert(key.path, self.known.position(recording));
+            for update in new_paths.get(&key.path).into_iter().flatten() {
+                targets[*update].owner = Some(recording);
+                if key.has_content(&contents[*update]) {
+                    already_moved[*update] = Some(recording);
+                }
             }
+        }
+        for (target, already_moved) in targets.iter_mut().zip(already_moved) {
+            target.found = target.found.or(already_moved);
         }
         targets
     }
 }
 
-/// A recording: name of its segment, and its number in it.
-type Position = (String, u32);
-
-/// The recordings that updates concern.
-struct Targets {
-    /// The recording of each update.
-    found: Vec<Option<Position>>,
-    /// The recordings that have the updates' new paths now, by the hash of the path.
-    path_owners: HashMap<u64, Position>,
+/// What an update concerns in the index.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Target {
+    /// The recording to update.
+    found: Option<Recording>,
+    /// The recording that has the new path now.
+    owner: Option<Recording>,
+    /// Hash of the new path.
+    path: u64,
 }
 
 /// An update is possible if its new path is free, its own, or that of a recording that itself gets another path; to `replace`, also
 /// that of any other.
-fn outcomes(
-    updates: &[RowUpdate],
-    found: &[Option<Position>],
-    path_owners: &HashMap<u64, Position>,
-    replace: bool,
-) -> Vec<UpdateOutcome> {
-    let mut outcomes: Vec<UpdateOutcome> = found
-        .iter()
-        .map(|found| if found.is_some() { UpdateOutcome::Updated } else { UpdateOutcome::Gone })
-        .collect();
-    loop {
-        let freed: HashSet<&Position> = updates
-            .iter()
-            .zip(found)
-            .zip(&outcomes)
-            .filter(|((update, _), outcome)| {
-                **outcome == UpdateOutcome::Updated && update.old.path != update.row.path
-            })
-            .filter_map(|((_, found), _)| found.as_ref())
-            .collect();
-        // Of two updates with one path the first counts.
-        let mut taken = HashSet::new();
-        let mut is_possible = |at: usize| {
-            let path = short_hash(&updates[at].row.path);
-            let owner = path_owners.get(&path);
-            let is_free = owner
-                .is_none_or(|owner| replace || found[at].as_ref() == Some(owner) || freed.contains(owner));
-            outcomes[at] != UpdateOutcome::Updated || (is_free && taken.insert(path))
-        };
-        let conflicts: Vec<usize> = (0..updates.len()).filter(|at| !is_possible(*at)).collect();
-        if conflicts.is_empty() {
-            return outcomes;
-        }
-        for at in conflicts {
-            outcomes[at] = UpdateOutcome::PathConflict;
+fn outcomes(targets: &[Target], replace: bool) -> Vec<UpdateOutcome> {
+    let outcome = |target: &Target| {
+        if target.found.is_some() { UpdateOutcome::Updated } else { UpdateOutcome::Gone }
+    };
+    let mut outcomes: Vec<UpdateOutcome> = targets.iter().map(outcome).collect();
+    let found = (0..targets.len()).filter(|at| targets[*at].found.is_some());
+    let (moves, in_place): (Vec<usize>, Vec<usize>) =
+        found.partition(|at| targets[*at].found != targets[*at].owner);
+    let moved: HashMap<Recording, usize> =
+        moves.iter().filter_map(|at| Some((targets[*at].found?, *at))).collect();
+    // Of two updates with one path, that of the recording that has it counts, or else the first.
+    let mut taken: HashMap<u64, usize> = HashMap::new();
+    let mut conflicts = Vec::new();
+    for at in in_place.into_iter().chain(moves.iter().copied()) {
+        if *taken.entry(targets[at].path).or_insert(at) != at {
+            conflicts.push(at);
         }
     }
+    // An update whose new path belongs to a recording that keeps it.
+    let expect_replacement = |at: usize, outcomes: &mut [UpdateOutcome], conflicts: &mut Vec<usize>| {
+        if !replace {
+            conflicts.push(at);
+        } else if outcomes[at] == UpdateOutcome::Updated {
+            outcomes[at] = UpdateOutcome::Replaced;
+        }
+    };
+    // By recording, the update that waits for its path.
+    let mut waiting: HashMap<Recording, usize> = HashMap::new();
+    for at in moves {
+        match targets[at].owner {
+            _ if taken[&targets[at].path] != at => {}
+            Some(owner) if moved.contains_key(&owner) => {
+                waiting.insert(owner, at);
+            }
+            Some(_) => expect_replacement(at, &mut outcomes, &mut conflicts),
+            None => {}
+        }
+    }
+    // A recording that cannot move keeps its path, which another update may wait for.
+    while let Some(at) = conflicts.pop() {
+        if outcomes[at] == UpdateOutcome::PathConflict {
+            continue;
+        }
+        outcomes[at] = UpdateOutcome::PathConflict;
+        let keeper = targets[at].found.filter(|recording| moved.get(recording) == Some(&at));
+        if let Some(next) = keeper.and_then(|recording| waiting.get(&recording)) {
+            expect_replacement(*next, &mut outcomes, &mut conflicts);
+        }
+    }
+    outcomes
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::change::{Addition, remove};
+    use super::super::{Manifest, Storage};
     use super::*;
 
-    fn update(old: &str, new: &str) -> RowUpdate {
-        let row = |path: &str| Row { path: path.into(), ..Row::default() };
-        RowUpdate { old: row(old), row: row(new) }
+    fn recording(number: u32) -> Option<Recording> {
+        Some(Recording { segment: 0, number })
+    }
+
+    fn target(found: Option<Recording>, owner: Option<Recording>, path: &str) -> Target {
+        Target { found, owner, path: short_hash(path) }
     }
 
     #[test]
     fn paths_may_be_swapped_but_not_taken_from_others() {
-        let position = |number: u32| ("s".to_owned(), number);
-        let owners = |paths: &[(&str, u32)]| -> HashMap<u64, Position> {
-            paths.iter().map(|(path, number)| (short_hash(path), position(*number))).collect()
-        };
-        let found = [Some(position(0)), Some(position(1))];
-        let swap = [update("a", "b"), update("b", "a")];
-        assert_eq!(
-            outcomes(&swap, &found, &owners(&[("a", 0), ("b", 1)]), false),
-            [UpdateOutcome::Updated; 2]
-        );
+        let swap = [target(recording(0), recording(1), "b"), target(recording(1), recording(0), "a")];
+        assert_eq!(outcomes(&swap, false), [UpdateOutcome::Updated; 2]);
         // The second path belongs to a recording that stays, so the first update finds its path taken as well.
-        let chain = [update("a", "b"), update("b", "c")];
+        let chain = [target(recording(0), recording(1), "b"), target(recording(1), recording(2), "c")];
+        assert_eq!(outcomes(&chain, false), [UpdateOutcome::PathConflict; 2]);
+        assert_eq!(outcomes(&chain, true), [UpdateOutcome::Updated, UpdateOutcome::Replaced]);
+        let in_place = [target(recording(0), recording(0), "a"), target(None, None, "y")];
+        assert_eq!(outcomes(&in_place, false), [UpdateOutcome::Updated, UpdateOutcome::Gone]);
+        // Two for one path: that of the recording that has it, or the first.
+        let twice = [target(recording(0), recording(1), "b"), target(recording(1), recording(1), "b")];
+        assert_eq!(outcomes(&twice, true), [UpdateOutcome::PathConflict, UpdateOutcome::Updated]);
+        let twice = [target(recording(0), None, "b"), target(recording(1), None, "b")];
+        assert_eq!(outcomes(&twice, false), [UpdateOutcome::Updated, UpdateOutcome::PathConflict]);
+    }
+
+    #[test]
+    fn a_long_chain_of_renames_is_decided_in_one_pass() {
+        // With a pass over all for every conflict, this takes hours.
+        let count = 300_000;
+        let chain = |last: Option<Recording>| -> Vec<Target> {
+            let owner = |at| if at + 1 == count { last } else { recording(at + 1) };
+            (0..count).map(|at| target(recording(at), owner(at), &at.to_string())).collect()
+        };
+        let all = |outcomes: Vec<UpdateOutcome>, one| outcomes.into_iter().all(|outcome| outcome == one);
+        assert!(all(outcomes(&chain(None), false), UpdateOutcome::Updated));
+        assert!(all(outcomes(&chain(recording(count)), false), UpdateOutcome::PathConflict));
+    }
+
+    fn row(path: &str, performer: &str) -> Row {
+        let content_hash = format!("{:032x}", 7);
+        Row { path: path.into(), performer: performer.into(), content_hash, ..Row::default() }
+    }
+
+    #[test]
+    fn what_another_process_has_done_already_is_not_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let open = || {
+            let empty = Manifest::from_provenance(serde_json::json!({}), [].into(), Storage::F16, 2);
+            Adder::open(&path, empty, ConflictPolicy::KeepOld).unwrap()
+        };
+        let (mut one, mut other) = (open(), open());
+        let addition =
+            Addition { row: row("/a", ""), parts: vec![(0.0, vec![1.0, 2.0])], windows: Vec::new() };
+        one.add(vec![addition]).unwrap();
+        let generation = || Manifest::read(&path).unwrap().generation;
+        let touched = [RowUpdate { old: row("/a", ""), row: Row { modified_ns: 5, ..row("/a", "") } }];
+        assert_eq!(one.update(&touched).unwrap(), [UpdateOutcome::Updated]);
+        let before = generation();
+        assert_eq!(other.update(&touched).unwrap(), [UpdateOutcome::Unchanged]);
+        assert_eq!(generation(), before);
+        // The same file, moved: the second finds it at its new path.
+        let moved = [RowUpdate { old: row("/a", ""), row: row("/b", "") }];
+        assert_eq!(one.update(&moved).unwrap(), [UpdateOutcome::Updated]);
+        let before = generation();
+        assert_eq!(other.update(&moved).unwrap(), [UpdateOutcome::Unchanged]);
+        assert_eq!(generation(), before);
+        // There, metadata that only the second gives are written.
+        let named = [RowUpdate { old: row("/a", ""), row: row("/b", "Ann") }];
+        assert_eq!(other.update(&named).unwrap(), [UpdateOutcome::Updated]);
         assert_eq!(
-            outcomes(&chain, &found, &owners(&[("b", 1), ("c", 2)]), false),
-            [UpdateOutcome::PathConflict; 2]
+            other.known_rows(&[Key::from_row(&row("/b", ""))]).unwrap()[0].by_path,
+            Some(row("/b", "Ann"))
         );
-        let gone = [found[0].clone(), None];
-        let in_place = [update("a", "a"), update("x", "y")];
-        assert_eq!(
-            outcomes(&in_place, &gone, &owners(&[("a", 0)]), false),
-            [UpdateOutcome::Updated, UpdateOutcome::Gone]
-        );
+        // Moved elsewhere, or removed.
+        let elsewhere = [RowUpdate { old: row("/a", ""), row: row("/c", "") }];
+        assert_eq!(other.update(&elsewhere).unwrap(), [UpdateOutcome::Gone]);
+        assert_eq!(other.remove(&[Row { content_hash: "0".repeat(32), ..row("/b", "") }]).unwrap(), [false]);
+        assert_eq!(one.known_rows(&[Key::from_row(&row("/b", ""))]).unwrap()[0].by_content.len(), 1);
+        remove(&path, |row| row.path == "/b").unwrap();
+        assert_eq!(other.update(&moved).unwrap(), [UpdateOutcome::Gone]);
     }
 
     #[test]
@@ -275,15 +399,5 @@ mod tests {
         };
         let update = RowUpdate { old: row("t", "", "x"), row: row("new", "", "x") };
         assert_eq!(update.applied_to(&row("t", "Ann", "y")), row("new", "Ann", "y"));
-    }
-
-    #[test]
-    fn to_replace_the_path_of_another_recording_may_be_taken() {
-        let position = |number: u32| ("s".to_owned(), number);
-        let owners = HashMap::from([(short_hash("b"), position(1))]);
-        let moved = [update("a", "b")];
-        let found = [Some(position(0))];
-        assert_eq!(outcomes(&moved, &found, &owners, false), [UpdateOutcome::PathConflict]);
-        assert_eq!(outcomes(&moved, &found, &owners, true), [UpdateOutcome::Updated]);
     }
 }
