@@ -186,11 +186,11 @@ mod tests {
             rows.iter().for_each(|row| selectors.see(row));
             rows.iter().filter(|row| !selectors.of(row).is_empty()).map(|row| (*row).clone()).collect()
         };
-        assert_eq!(selected(&alias, &[&alias, &target]), [alias.clone()]);
-        assert_eq!(selected(&target, &[&alias, &target]), [target.clone()]);
+        assert_eq!(selected(&alias, &[&alias, &target]), vec![alias.clone()]);
+        assert_eq!(selected(&target, &[&alias, &target]), vec![target.clone()]);
         assert_eq!(
             selected(&linked, &[&alias, &target]),
-            [alias.clone(), target.clone()],
+            vec![alias.clone(), target.clone()],
             "no row has this path"
         );
         assert_eq!(selected(&linked, &[&path("disk/b.mp3")]), <[String; 0]>::default());

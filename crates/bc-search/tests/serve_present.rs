@@ -42,7 +42,7 @@ fn present_audio_has_an_id_and_takes_new_metadata() {
 fn numbers_that_make_no_sense_are_refused_in_plain_words() {
     let folder = indexed_songs();
     let server = Server::start(folder.path(), "index", &common::NETWORK);
-    for query in ["limit=abc", "limit=0", "offset=-1", "colour=red"] {
+    for query in ["limit=abc", "limit=0", "limit=201", "offset=-1", "colour=red"] {
         let error = server.get(&format!("/works?{query}")).error(400);
         assert!(error.contains("`limit` (a number from 1 to 200)"), "{query}: {error}");
     }

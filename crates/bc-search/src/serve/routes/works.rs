@@ -83,7 +83,7 @@ pub async fn works(
     query: Result<Query<WorksQuery>, QueryRejection>,
 ) -> Result<Json<WorksAnswer>, ApiError> {
     let Query(query) = query.map_err(|_| ApiError::bad_request(PARAMETERS))?;
-    if query.limit == Some(0) {
+    if query.limit.is_some_and(|limit| !(1..=MAX_WORKS).contains(&limit)) {
         return Err(ApiError::bad_request(PARAMETERS));
     }
     let shared = state.clone();
@@ -111,7 +111,7 @@ fn list(state: &State, query: &WorksQuery) -> anyhow::Result<WorksAnswer> {
         }
         matching.extend(is_match.then_some(index));
     }
-    let limit = query.limit.unwrap_or(50).clamp(1, MAX_WORKS);
+    let limit = query.limit.unwrap_or(50);
     let shown = matching.iter().skip(query.offset).take(limit).map(|index| {
         let recordings = &works[*index];
         let rows: anyhow::Result<Vec<Row>> =
