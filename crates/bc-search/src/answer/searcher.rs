@@ -1,4 +1,4 @@
-//! Answers queries against an index: finds candidates by exact search, groups them into works, gives probabilities.
+//! Answers queries against an index: finds candidates by exact search or graphs, groups them into works, gives probabilities.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
