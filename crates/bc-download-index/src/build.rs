@@ -174,8 +174,8 @@ fn earlier_splits(config: &IndexConfig, source: &Splits) -> Result<HashMap<Strin
 
 /// The file or folder that an index was made from, by its settings.
 fn list_of(settings: &serde_json::Value) -> PathBuf {
-    let key = if settings["source"] == "folder" { "dataset_path" } else { "meta" };
-    settings[key].as_str().unwrap_or_default().into()
+    let is_folder = settings["source"].as_str().is_some_and(importers::reads_audio_folder);
+    settings[if is_folder { "dataset_path" } else { "meta" }].as_str().unwrap_or_default().into()
 }
 
 /// Whether two paths are the same, or lead to the same place.

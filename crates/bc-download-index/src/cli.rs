@@ -122,7 +122,8 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
                 println!("Rendered {rendered} of {versions} versions in {folder}.");
             }
             if let Some(folder) = arguments.by_song {
-                let songs = synth::by_song::copy(&config.synth, &folder)?;
+                synth::by_song::copy(&config.synth, &folder)?;
+                let songs = config.synth.cliques;
                 println!("Copied them to {}, in one folder per song ({songs}).", folder.display());
             }
         }

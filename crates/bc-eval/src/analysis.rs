@@ -9,7 +9,7 @@ use anyhow::Result;
 use bc_calibration::versions::{PairCounts, Versions};
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
-use bc_retrieval::{Metrics, Neighbour, Policy, QueryResult, Vectors, nearest, rank_all, rank_matrix};
+use bc_retrieval::{Metrics, Neighbour, Policy, QueryResult, Vectors, nearest, rank_all};
 use serde::{Deserialize, Serialize};
 
 /// Number of bars of the histograms.
@@ -122,19 +122,25 @@ impl Analysis {
             let query = Vectors { vectors: versions.vector(query), dim: versions.dim };
             Ok(nearest(&query, &versions.rows(), policy.distance, count)?.into_iter().flatten().collect())
         };
-        Self::new(split, &versions, &results, policy, candidates)
+        let cosines = versions.sample().pairs()?.into_iter();
+        let pairs = Pairs::new(cosines.map(|(cosine, same)| (1.0 - cosine, same)).collect());
+        Self::new(split, &versions, &pairs, &results, policy, candidates)
     }
 
-    /// Analyses a split compared by a square matrix of distances, with one row per label.
+    /// Analyses a split compared by a square matrix of `distances`, which also are the scores of `versions`; `results` are the ranks
+    /// that the figures were computed from.
     ///
     /// # Errors
     /// A distance that is not finite.
-    pub fn of_distances(split: Split, labels: &[&Label], distances: &[f32], policy: &Policy) -> Result<Self> {
-        let scores: Vec<f32> = distances.iter().map(|distance| 1.0 - distance).collect();
-        let versions = Versions::of_scores(labels, &scores);
-        let results = rank_matrix(distances, &versions.cliques, policy)?;
+    pub fn of_distances(
+        split: Split,
+        versions: &Versions<'_>,
+        distances: &[f32],
+        results: &[QueryResult],
+        policy: &Policy,
+    ) -> Result<Self> {
         let candidates = |query: usize, count: usize| {
-            let row = distances[query * labels.len()..][..labels.len()].iter();
+            let row = distances[query * versions.len()..][..versions.len()].iter();
             let mut all: Vec<Neighbour> =
                 row.enumerate().map(|(row, &distance)| Neighbour { row, distance }).collect();
             // Stable, so that ties go to the candidate first in the file, as in the figures.
@@ -142,18 +148,19 @@ impl Analysis {
             all.truncate(count);
             Ok(all)
         };
-        Self::new(split, &versions, &results, policy, candidates)
+        let pairs = Pairs::new(versions.sample().pairs()?);
+        Self::new(split, versions, &pairs, results, policy, candidates)
     }
 
     /// `candidates(query, count)` returns the nearest versions of a query, perhaps with the query itself.
     fn new(
         split: Split,
         versions: &Versions<'_>,
+        pairs: &Pairs,
         results: &[QueryResult],
         policy: &Policy,
         candidates: impl Fn(usize, usize) -> Result<Vec<Neighbour>>,
     ) -> Result<Self> {
-        let pairs = Pairs::new(&versions.sample())?;
         Ok(Self {
             split,
             versions: versions.len(),
@@ -171,11 +178,10 @@ impl Analysis {
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
-    fn new(sample: &Versions<'_>) -> Result<Self> {
-        let pairs = sample.pairs()?.into_iter();
-        let mut pairs: Vec<_> = pairs.map(|(score, same)| (1.0 - score, same)).collect();
+    /// Sorts distances of pairs.
+    fn new(mut pairs: Vec<(f32, bool)>) -> Self {
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(Self(pairs))
+        Self(pairs)
     }
 
     fn histograms(&self) -> PairDistances {

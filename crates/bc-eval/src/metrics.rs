@@ -78,12 +78,14 @@ impl MatrixResults {
         policy: &Policy,
         seed: u64,
     ) -> Result<()> {
-        let mut numbers = IdTable::default();
-        let cliques: Vec<u32> = labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
-        let Some(figures) = of_matrix(distances, &cliques, policy, seed)? else { return Ok(()) };
+        let versions = Versions::of_scores(labels, distances);
+        let ranked = bc_retrieval::rank_matrix(distances, &versions.cliques, policy);
+        let measured =
+            ranked.and_then(|results| Ok((figures(&results, &versions.cliques, policy, seed)?, results)));
+        let Some((figures, results)) = if_measured(measured)? else { return Ok(()) };
         self.figures.insert(split.to_string(), figures);
         if analysed == Some(split) {
-            self.analysis = Some(Analysis::of_distances(split, labels, distances, policy)?);
+            self.analysis = Some(Analysis::of_distances(split, &versions, distances, &results, policy)?);
         }
         Ok(())
     }
@@ -263,7 +265,8 @@ pub fn of_excerpts(
         let mut numbers = IdTable::default();
         let cliques: Vec<u32> =
             candidates.labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
-        let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
+        let ranked = bc_retrieval::rank_matrix(&search.matrix(), &cliques, policy);
+        let figures = if_measured(ranked.and_then(|results| figures(&results, &cliques, policy, seed)));
         let figures = figures.with_context(|| format!("excerpts of split {split}"))?;
         measured.extend(figures.map(|figures| (split.to_string(), figures)));
     }
@@ -280,17 +283,6 @@ pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     })
 }
 
-/// Computes the figures of a square matrix of distances; `None` if there is nothing to measure.
-fn of_matrix(
-    distances: &[f32],
-    cliques: &[u32],
-    policy: &Policy,
-    seed: u64,
-) -> Result<Option<Figures>, Error> {
-    let ranked = bc_retrieval::rank_matrix(distances, cliques, policy);
-    if_measured(ranked.and_then(|results| figures(&results, cliques, policy, seed)))
-}
-
 /// Returns the splits of embeddings, each once, sorted by name.
 fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     let mut splits: Vec<Split> = embeddings.labels.iter().map(|label| label.split).collect();
@@ -300,10 +292,10 @@ fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
 }
 
 /// Returns `None` instead of the error that there is nothing to measure, because another split may have figures.
-fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
-    match figures {
+fn if_measured<T>(measured: Result<T, Error>) -> Result<Option<T>, Error> {
+    match measured {
         Err(Error::NothingToMeasure) => Ok(None),
-        figures => figures.map(Some),
+        measured => measured.map(Some),
     }
 }
 

@@ -212,24 +212,23 @@ fn add_evidence(pairs: &mut Pairs, [a, b]: [Recording; 2], score: f32, kinds: Ki
 
 /// The pairs with at least the minimum probability, the surest first, with the groups that sure pairs form.
 fn grouped(index: &Index, pairs: Pairs, min_probability: f64) -> Result<Vec<Pair>> {
-    let mut sorted: Vec<_> = pairs.into_iter().collect();
     let probability = |evidence: &PairEvidence| evidence.kinds.same_audio + evidence.kinds.same_work;
-    sorted.retain(|(_, sides)| probability(sides) >= min_probability);
+    let likely = pairs.into_iter().filter(|(_, evidence)| probability(evidence) >= min_probability);
+    let with_kinds = likely.map(|((a, b), evidence)| {
+        let kind = evidence.kinds.kind(index.key(a).has_content(&index.key(b).content));
+        ((a, b), evidence, kind)
+    });
+    let mut sorted: Vec<_> = with_kinds.collect();
     sorted.sort_by(|a, b| probability(&b.1).total_cmp(&probability(&a.1)).then(a.0.cmp(&b.0)));
-    let kind = |(a, b): (Recording, Recording), evidence: &PairEvidence| {
-        evidence.kinds.kind(index.key(a).has_content(&index.key(b).content))
-    };
-    let sure = |pair: (Recording, Recording), evidence: &PairEvidence| {
-        !matches!(kind(pair, evidence), PairKind::Unsure | PairKind::Other)
-    };
-    let group_of = groups(sorted.iter().filter(|(pair, sides)| sure(*pair, sides)).map(|(pair, _)| *pair));
-    let pairs = sorted.into_iter().map(|((a, b), sides)| {
+    let is_sure = |kind: PairKind| !matches!(kind, PairKind::Unsure | PairKind::Other);
+    let group_of = groups(sorted.iter().filter(|(.., kind)| is_sure(*kind)).map(|(pair, ..)| *pair));
+    let pairs = sorted.into_iter().map(|((a, b), evidence, kind)| {
         Ok(Pair {
-            kind: kind((a, b), &sides),
-            probability: probability(&sides),
-            probability_of_same_audio: sides.kinds.same_audio,
-            score: sides.score,
-            group: if sure((a, b), &sides) { group_of[&a] } else { 0 },
+            kind,
+            probability: probability(&evidence),
+            probability_of_same_audio: evidence.kinds.same_audio,
+            score: evidence.score,
+            group: if is_sure(kind) { group_of[&a] } else { 0 },
             a: index.row(a)?,
             b: index.row(b)?,
         })

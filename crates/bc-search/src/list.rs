@@ -87,7 +87,7 @@ pub struct Items {
     /// Files that get no work, although folders are works, because they are not below a folder of the one given.
     pub without_folder: Vec<PathBuf>,
     /// The folders that were given and could be listed: absolute, as given and without links.
-    pub folders: Vec<PathBuf>,
+    pub folders: HashSet<PathBuf>,
 }
 
 /// How the work of a recording is determined, unless a list gives it.
@@ -140,7 +140,7 @@ pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
         match files::list_all(std::slice::from_ref(&path)) {
             Ok(listing) => {
                 if path.is_dir() {
-                    all.folders.push(PathBuf::from(stored_path(&path)));
+                    all.folders.insert(PathBuf::from(stored_path(&path)));
                     all.folders.extend(path.canonicalize());
                 }
                 add_listing(&mut all, &path, listing, works);

@@ -228,11 +228,11 @@ impl Printer {
         })
     }
 
-    /// Prints recordings of an index, one after the other except in a table; returns their number.
+    /// Prints recordings of an index, one after the other except in a table.
     ///
     /// # Errors
     /// Those of `rows`; standard output is closed.
-    pub fn recordings(&mut self, rows: impl Iterator<Item = Result<Row>>) -> Result<usize> {
+    pub fn recordings(&mut self, rows: impl Iterator<Item = Result<Row>>) -> Result<()> {
         let mut table = comfy_table::Table::new();
         table.set_header(["title", "performer", "work", "length", "path"]);
         if self.format == Format::Csv {
@@ -280,7 +280,7 @@ impl Printer {
             println!("{table}\n{count} recordings");
         }
         self.csv.flush()?;
-        Ok(count)
+        Ok(())
     }
 
     /// Prints one row per item: its cells, or the whole item as JSON.

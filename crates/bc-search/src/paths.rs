@@ -73,9 +73,11 @@ impl LinkResolver {
 /// Paths that a user names, to find rows by any spelling of theirs.
 #[derive(Debug, Default)]
 pub struct PathSelectors {
-    /// The paths as they were given, by each spelling: as given, as an index stores it, and without links.
-    by_spelling: HashMap<String, Vec<String>>,
-    /// The given paths that a row has as they are: they select no other row whose path leads to the same file.
+    /// The given paths by their spellings in an index: as given, and as an index stores them.
+    by_stored: HashMap<String, Vec<String>>,
+    /// The given paths by their spelling without links.
+    by_real: HashMap<String, Vec<String>>,
+    /// The given paths that a row has: they select no other row whose path leads to the same file.
     exact: HashSet<String>,
     names: HashSet<OsString>,
     links: RefCell<LinkResolver>,
@@ -90,8 +92,9 @@ impl PathSelectors {
             let stored = stored_path(Path::new(path));
             let real = selectors.without_links(&stored);
             selectors.names.extend(Path::new(&stored).file_name().map(ToOwned::to_owned));
-            for spelling in HashSet::from([path.clone(), stored, real]) {
-                selectors.by_spelling.entry(spelling).or_default().push(path.clone());
+            selectors.by_real.entry(real).or_default().push(path.clone());
+            for spelling in HashSet::from([path.clone(), stored]) {
+                selectors.by_stored.entry(spelling).or_default().push(path.clone());
             }
         }
         selectors
@@ -100,30 +103,24 @@ impl PathSelectors {
     /// Whether nothing is selected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_spelling.is_empty()
+        self.by_stored.is_empty()
     }
 
     /// Takes note of the path of a row that exists; call it for all rows before [`Self::of`].
     pub fn see(&mut self, row_path: &str) {
-        let given = self.by_spelling.get(row_path).into_iter().flatten();
-        let exact = given.filter(|given| stored_path(Path::new(given)) == row_path || **given == row_path);
-        self.exact.extend(exact.cloned().collect::<Vec<_>>());
+        self.exact.extend(self.by_stored.get(row_path).into_iter().flatten().cloned());
     }
 
     /// The given paths that select the row with this path. A path that a row has exactly selects that row alone; another one selects
     /// the rows whose paths lead to its file by links.
     #[must_use]
     pub fn of(&self, row_path: &str) -> Vec<&String> {
-        let is_row = |given: &&String| stored_path(Path::new(given)) == row_path || **given == row_path;
-        let spelled = self.by_spelling.get(row_path).into_iter().flatten();
-        let mut selecting: Vec<&String> =
-            spelled.filter(|given| !self.exact.contains(*given) || is_row(given)).collect();
-        // Links are resolved only for files of the same name: that takes time.
-        if Path::new(row_path).file_name().is_some_and(|name| self.names.contains(name)) {
-            let real = self.without_links(row_path);
-            let of_file = self.by_spelling.get(&real).filter(|_| real != row_path).into_iter().flatten();
-            selecting.extend(of_file.filter(|given| !self.exact.contains(*given)));
-        }
+        let mut selecting: Vec<&String> = self.by_stored.get(row_path).into_iter().flatten().collect();
+        // Links are resolved only for files of the same name, because that takes time.
+        let has_name = Path::new(row_path).file_name().is_some_and(|name| self.names.contains(name));
+        let real = if has_name { self.without_links(row_path) } else { row_path.to_owned() };
+        let by_file = self.by_real.get(&real).into_iter().flatten();
+        selecting.extend(by_file.filter(|given| !self.exact.contains(*given)));
         selecting
     }
 

@@ -26,7 +26,7 @@ use bc_formats::index::{Split, Version};
 
 pub use list::Imported;
 use list::Importer;
-pub use source::{Source, SourcePosition, path};
+pub use source::{Source, SourcePosition, path, reads_audio_folder};
 
 /// Opens the configured source.
 ///

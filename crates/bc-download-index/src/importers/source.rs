@@ -77,5 +77,10 @@ impl Source {
 
 /// Returns the file or folder that a source is read from.
 pub fn path(config: &IndexConfig) -> &PathBuf {
-    if config.source == "folder" { &config.dataset_path } else { &config.meta }
+    if reads_audio_folder(&config.source) { &config.dataset_path } else { &config.meta }
+}
+
+/// Whether a source is the folder of the audio itself (`dataset_path`), and not lists (`meta`).
+pub fn reads_audio_folder(source: &str) -> bool {
+    source == "folder"
 }

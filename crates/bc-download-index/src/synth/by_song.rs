@@ -8,11 +8,11 @@ use bc_formats::atomic;
 use bc_formats::config::SynthConfig;
 
 /// Copies the rendered files of the set to `<folder>/<song>/<performer>.wav`. Where two songs or two performers of a song
-/// have one name, the later ones end with their ids. Files that are there with the same size stay. Returns the number of songs.
+/// have one name, the later ones end with their ids. Files that are there with the same size stay.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn copy(config: &SynthConfig, folder: &Path) -> Result<usize> {
+pub fn copy(config: &SynthConfig, folder: &Path) -> Result<()> {
     let mut clique_of_name: HashMap<String, u32> = HashMap::new();
     let mut version_of_path: HashMap<PathBuf, u32> = HashMap::new();
     for planned in super::planned_versions(config) {
@@ -28,7 +28,7 @@ pub fn copy(config: &SynthConfig, folder: &Path) -> Result<usize> {
         }
         copy_file(&config.output.join(&planned.file), &target)?;
     }
-    Ok(config.cliques as usize)
+    Ok(())
 }
 
 fn copy_file(source: &Path, target: &Path) -> Result<()> {

@@ -44,7 +44,7 @@ pub(super) struct Settings<'a> {
     /// Share of its declared length that a file may lack before it counts as cut off.
     pub missing_share: f64,
     /// The folders that were given and could be listed: a file that is not found below them is not there.
-    pub folders: Vec<PathBuf>,
+    pub folders: HashSet<PathBuf>,
 }
 
 /// A file with the same bytes as a recording of the index, or as a file that was met before.
@@ -352,7 +352,7 @@ impl<'a> AdditionRun<'a> {
         let mut folders = AbsentFolders::default();
         let absent = updates.iter().map(|RowUpdate { old, row }| {
             let path = Path::new(&old.path);
-            let is_listed = self.settings.folders.iter().any(|folder| path.starts_with(folder));
+            let is_listed = path.ancestors().any(|folder| self.settings.folders.contains(folder));
             (old.path != row.path && !is_listed).then(|| folders.above(path)).flatten()
         });
         let absent: Vec<Option<PathBuf>> = absent.collect();
@@ -371,13 +371,19 @@ impl<'a> AdditionRun<'a> {
                 }
             }
         })?;
-        let mut others = Vec::with_capacity(updates.len());
+        let (mut others, mut old_paths) = (Vec::with_capacity(updates.len()), HashMap::new());
         for (update, folder) in updates.into_iter().zip(absent) {
             match folder {
                 Some(folder) if 2 * counts[&folder].0 < counts[&folder].1 => {
-                    self.leave_absent(update, &folder)
+                    old_paths.insert(update.row.path.clone(), update.old.path.clone());
+                    self.leave_absent(update, &folder);
                 }
                 _ => others.push(update),
+            }
+        }
+        for copy in &mut self.copies {
+            if let Some(old_path) = old_paths.get(&copy.same_as) {
+                copy.same_as.clone_from(old_path);
             }
         }
         Ok(others)
@@ -385,9 +391,6 @@ impl<'a> AdditionRun<'a> {
 
     /// Leaves a recording in its absent folder as it is; the file counts as present.
     fn leave_absent(&mut self, RowUpdate { old, row }: RowUpdate, folder: &Path) {
-        for copy in self.copies.iter_mut().filter(|copy| copy.same_as == row.path) {
-            copy.same_as.clone_from(&old.path);
-        }
         self.path_of_content.insert(row.content_hash, old.path.clone());
         self.added.already_present += 1;
         let folder = folder.to_string_lossy().into_owned();

@@ -18,6 +18,7 @@ use crate::answer::{Answer, Failure, Options, Query, Searcher};
 use crate::bench::Bench;
 use crate::index::change::{self, ConflictPolicy};
 use crate::index::keys::work_hash;
+use crate::index::known::each_path;
 use crate::index::{self, Index, Manifest, Row, Storage};
 use crate::output::{Format, Printer};
 use crate::paths::PathSelectors;
@@ -155,10 +156,7 @@ pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
         (args.work.iter().collect(), args.content.iter().collect());
     let mut selectors = PathSelectors::new(&args.path);
     if !selectors.is_empty() {
-        let index = Index::open(&args.index)?;
-        for recording in index.recordings() {
-            selectors.see(&index.row(recording)?.path);
-        }
+        each_path(&args.index, |path| selectors.see(path))?;
     }
     let removed = change::remove(&args.index, |row| {
         !selectors.of(&row.path).is_empty()

@@ -179,6 +179,16 @@ impl KnownRecordings {
     }
 }
 
+/// Passes the path of each recording of the index at `folder` to `take`; none if there is no index. No other column is read.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn each_path(folder: &Path, mut take: impl FnMut(&str)) -> Result<()> {
+    let mut known = KnownRecordings::new(folder);
+    known.refresh()?;
+    known.each_text(["path"], |[path]| take(path))
+}
+
 /// The first word of a key's content hash.
 fn first_word(key: &Key) -> u64 {
     bytemuck::pod_read_unaligned(&key.content[..8])

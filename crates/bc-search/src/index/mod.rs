@@ -6,7 +6,7 @@
 mod bytes;
 pub mod change;
 pub mod keys;
-mod known;
+pub(crate) mod known;
 pub mod manifest;
 pub(crate) mod mapped_file;
 pub mod rows;

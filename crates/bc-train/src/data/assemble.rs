@@ -49,7 +49,7 @@ pub struct Assembler {
     split: RankSplit,
 }
 
-/// How much of a track a crop reads: `columns` stored columns after it is stretched by `rate`.
+/// The part of a recording that a crop takes, and by how much its tempo changes.
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
     /// Stored columns read per stored column of the crop: above 1 the music gets faster.
