@@ -1,6 +1,8 @@
-//! Settings of the allocator, and available and peak memory.
+//! Settings of the allocator and of memory pages, and available and peak memory.
 
-#![allow(unsafe_code, reason = "a setting of the allocator")]
+#![allow(unsafe_code, reason = "settings of the allocator and of memory pages")]
+
+use std::mem::MaybeUninit;
 
 /// Keeps freed memory in the process instead of handing it back to the system.
 ///
@@ -18,6 +20,29 @@ pub fn keep_freed() {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
             libc::mallopt(libc::M_TOP_PAD, GROWTH);
+        }
+    }
+}
+
+/// Asks the system for huge pages (2 MiB instead of 4 KiB) behind a large array. Call it before the array is written for the
+/// first time, since pages keep their size.
+///
+/// The operators read many rows of an array at once, each on another page; with pages of 4 KiB the processor looks up
+/// addresses for 5 to 14 % of the time. Linux alone is asked, and arrays of less than 2 MiB are left as they are.
+pub(crate) fn prefer_huge_pages<T>(array: &[MaybeUninit<T>]) {
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE_PAGE: usize = 2 << 20;
+        let bytes = size_of_val(array);
+        if bytes < HUGE_PAGE {
+            return;
+        }
+        // Outwards: arrays lie side by side, and the pages between two of them should be huge too.
+        let start = array.as_ptr().addr() / HUGE_PAGE * HUGE_PAGE;
+        let end = (array.as_ptr().addr() + bytes).next_multiple_of(HUGE_PAGE);
+        // SAFETY: the advice changes the size of pages, not what they contain. Its failure changes nothing.
+        unsafe {
+            libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE);
         }
     }
 }

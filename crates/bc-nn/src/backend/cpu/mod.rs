@@ -30,6 +30,7 @@ use std::mem::MaybeUninit;
 use anyhow::Result;
 
 use super::{Array, Shape};
+use crate::memory::prefer_huge_pages;
 pub use operators::Cpu;
 pub(crate) use product::{View, matmul};
 
@@ -59,6 +60,7 @@ pub(crate) type Uninit = MaybeUninit<f32>;
 /// `fill` returns other memory than its argument, or only a part of it.
 pub(crate) fn vec_filled_by(count: usize, fill: impl FnOnce(&mut [Uninit]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
+    prefer_huge_pages(values.spare_capacity_mut());
     let start = values.as_ptr();
     let filled = fill(&mut values.spare_capacity_mut()[..count]);
     assert!(filled.as_ptr() == start && filled.len() == count, "not all of the values were written");
