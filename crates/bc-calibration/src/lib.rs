@@ -265,7 +265,7 @@ impl Calibration {
         let read: Self = serde_json::from_slice(&text).with_context(|| {
             format!("{} is not a calibration; make it with `bc-eval calibrate`", path.display())
         })?;
-        read.provenance.expect_format(path, FORMAT)?;
+        read.provenance.require_format(path, FORMAT)?;
         Ok(read)
     }
 

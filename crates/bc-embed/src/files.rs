@@ -33,7 +33,7 @@ impl Failure {
 ///
 /// # Errors
 /// `used` is 0 and there are failures; the message gives the reason for each file.
-pub fn expect_used(used: usize, failed: &[Failure], index: &Path) -> Result<()> {
+pub fn require_used(used: usize, failed: &[Failure], index: &Path) -> Result<()> {
     let reasons = || failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
     ensure!(
         used > 0 || failed.is_empty(),

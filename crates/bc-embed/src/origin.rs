@@ -42,7 +42,7 @@ impl Origin {
     ///
     /// # Errors
     /// The networks differ: the message names both values of each difference, and the remedy.
-    pub fn expect_same(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
+    pub fn require_same(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
         let mut differences = Vec::new();
         if self.checkpoint != other.checkpoint {
             differences.push(format!("network {} against {}", self.checkpoint, other.checkpoint));
@@ -131,6 +131,6 @@ pub fn audio_embedder_like(config: &Config, path: &Path, provenance: &Provenance
         settings.layer,
         &settings.input,
     )?;
-    Origin::from_provenance(provenance).expect_same(path, &Origin::from_embedder(&embedder), &checkpoint)?;
+    Origin::from_provenance(provenance).require_same(path, &Origin::from_embedder(&embedder), &checkpoint)?;
     AudioEmbedder::new(embedder, Limits::of(&config.features))
 }

@@ -105,7 +105,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     let index = Index::read(&config.features.index)?;
     let set = FeatureSet::open(&config.features.output)?;
-    set.expect_sources(&config.features.output, &index, &config.features.index)?;
+    set.require_sources(&config.features.output, &index, &config.features.index)?;
     let mut methods = methods.to_vec();
     methods.sort_unstable();
     methods.dedup();

@@ -116,14 +116,14 @@ pub fn of_read(
     policy: &Policy,
     seed: u64,
 ) -> Result<EvaluationResults> {
-    expect_whole_tracks(queries, embeddings)?;
+    require_whole_tracks(queries, embeddings)?;
     let mut numbers = IdTable::default();
     let candidates = match candidates {
         None => None,
         Some(path) => {
             let candidate_embeddings = Embeddings::read(path)?;
-            expect_whole_tracks(path, &candidate_embeddings)?;
-            Origin::from_provenance(&embeddings.provenance).expect_same(
+            require_whole_tracks(path, &candidate_embeddings)?;
+            Origin::from_provenance(&embeddings.provenance).require_same(
                 queries,
                 &Origin::from_provenance(&candidate_embeddings.provenance),
                 path,
@@ -418,7 +418,7 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
 }
 
 /// Refuses embeddings of windows.
-fn expect_whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
+fn require_whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     ensure!(
         Windows::from_provenance(&embeddings.provenance)
             .with_context(|| path.display().to_string())?

@@ -77,7 +77,7 @@ fn part_sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<PartSize>)>>
         Ok(())
     })?;
     let Some((parts, mut sizes)) = scanned else { return Ok(None) };
-    parts.expect_settings(&config.output, &config.cqt())?;
+    parts.require_settings(&config.output, &config.cqt())?;
     sizes.resize(parts.parts.len(), PartSize::default());
     Ok(Some((parts, sizes)))
 }

@@ -275,7 +275,7 @@ pub fn survey(
         rows: None,
     };
     if let Some((parts, newest)) = scanned {
-        parts.expect_settings(folder, settings)?;
+        parts.require_settings(folder, settings)?;
         survey.judge(versions, parts, newest, redo);
     }
     for table in failures::tables(folder)? {

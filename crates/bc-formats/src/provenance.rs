@@ -64,9 +64,9 @@ impl Provenance {
     }
 
     /// Refuses a file whose format is not one of `formats`, the newest first.
-    pub fn expect_one_of(&self, path: &Path, formats: &[&str]) -> Result<()> {
+    pub fn require_one_of(&self, path: &Path, formats: &[&str]) -> Result<()> {
         match formats {
-            [newest, ..] if !formats.contains(&self.format.as_str()) => self.expect_format(path, newest),
+            [newest, ..] if !formats.contains(&self.format.as_str()) => self.require_format(path, newest),
             _ => Ok(()),
         }
     }
@@ -83,7 +83,7 @@ impl Provenance {
     }
 
     /// Refuses a file of another kind or schema version.
-    pub fn expect_format(&self, path: &Path, expected: &str) -> Result<()> {
+    pub fn require_format(&self, path: &Path, expected: &str) -> Result<()> {
         if self.format == expected {
             return Ok(());
         }
@@ -122,12 +122,12 @@ mod tests {
         let get = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
         let read = Provenance::from_key_values(Path::new("x"), get).unwrap();
         assert_eq!(read, provenance);
-        read.expect_format(Path::new("x"), "features/1").unwrap();
-        let older = read.expect_format(Path::new("x"), "features/2").unwrap_err().to_string();
+        read.require_format(Path::new("x"), "features/1").unwrap();
+        let older = read.require_format(Path::new("x"), "features/2").unwrap_err().to_string();
         assert!(older.contains("features/1") && older.contains("version of bc-features"), "{older}");
-        let newer = read.expect_format(Path::new("x"), "features/0").unwrap_err().to_string();
+        let newer = read.require_format(Path::new("x"), "features/0").unwrap_err().to_string();
         assert!(newer.contains("bc-features 0.1.0 wrote it"), "{newer}");
-        let other = read.expect_format(Path::new("x"), "index/1").unwrap_err().to_string();
+        let other = read.require_format(Path::new("x"), "index/1").unwrap_err().to_string();
         assert!(other.contains("index/1 is needed"), "{other}");
     }
 }

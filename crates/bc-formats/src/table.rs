@@ -94,7 +94,7 @@ pub(crate) fn open(
 ) -> Result<(Provenance, ParquetRecordBatchReader)> {
     let builder = builder(path)?;
     let provenance = provenance_of(path, &builder)?;
-    provenance.expect_one_of(path, formats)?;
+    provenance.require_one_of(path, formats)?;
     let mask = if columns.is_empty() {
         ProjectionMask::all()
     } else {
@@ -108,7 +108,7 @@ pub(crate) fn open(
 /// Reads only the provenance, from the file's footer.
 pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
     let found = provenance_of(path, &builder(path)?)?;
-    found.expect_one_of(path, formats)?;
+    found.require_one_of(path, formats)?;
     Ok(found)
 }
 

@@ -23,15 +23,15 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
     let unreadable = || format!("{} is not a safetensors file, or a damaged one", path.display());
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    expect_checkpoint(path, &metadata)?;
+    require_checkpoint(path, &metadata)?;
     Ok(metadata)
 }
 
 /// Refuses an output of bytecover that is not a checkpoint, or has another schema. Files of other programs
 /// are accepted.
-fn expect_checkpoint(path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
+fn require_checkpoint(path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
     match Provenance::from_header(path, |key| metadata.get(key).map(String::as_str))? {
-        Some(provenance) => provenance.expect_format(path, CHECKPOINT_FORMAT),
+        Some(provenance) => provenance.require_format(path, CHECKPOINT_FORMAT),
         None => Ok(()),
     }
 }
@@ -45,7 +45,7 @@ fn is_pytorch(path: &Path) -> bool {
 pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let (found, metadata) =
         if is_pytorch(path) { (pytorch::read(path)?, HashMap::new()) } else { read(path)? };
-    expect_checkpoint(path, &metadata)?;
+    require_checkpoint(path, &metadata)?;
     let named = found
         .into_iter()
         .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor));

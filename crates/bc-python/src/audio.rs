@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{array, array_of_floats, floats};
-use crate::errors::{expect_file, to_py_error};
+use crate::errors::{require_file, to_py_error};
 
 /// The default transform, pooled over `pool` frames.
 fn settings(pool: u32) -> PyResult<CqtSettings> {
@@ -24,7 +24,7 @@ fn settings(pool: u32) -> PyResult<CqtSettings> {
 
 /// Magnitudes of an audio file (bins x frames), and the number of frames.
 fn file_magnitudes(path: &Path, settings: CqtSettings) -> PyResult<(Vec<f32>, usize)> {
-    expect_file(path)?;
+    require_file(path)?;
     let features = Extractor::new(settings, Limits::default()).file_exact(path);
     let features = features.with_context(|| format!("cannot use {}", path.display())).map_err(to_py_error)?;
     Ok((features.magnitude, features.frames))
@@ -64,7 +64,7 @@ pub fn cqt<'py>(
 #[pyo3(signature = (path, pool = 5))]
 pub fn features(py: Python<'_>, path: PathBuf, pool: u32) -> PyResult<Bound<'_, PyAny>> {
     let settings = settings(pool)?;
-    expect_file(&path)?;
+    require_file(&path)?;
     let features = py.detach(|| Extractor::new(settings, Limits::default()).file(&path));
     let features = features.with_context(|| format!("cannot use {}", path.display())).map_err(to_py_error)?;
     let bytes: Vec<u8> = features.magnitude.iter().flat_map(|value| value.to_ne_bytes()).collect();

@@ -18,7 +18,7 @@ pub fn to_py_error(error: impl Into<anyhow::Error>) -> PyErr {
 ///
 /// # Errors
 /// `FileNotFoundError`.
-pub fn expect_file(path: &Path) -> Result<(), PyErr> {
+pub fn require_file(path: &Path) -> Result<(), PyErr> {
     if path.exists() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{array_of_floats, floats};
-use crate::errors::{expect_file, to_py_error};
+use crate::errors::{require_file, to_py_error};
 
 /// A trained network. Load one with `Network.load`.
 #[pyclass(frozen, module = "bytecover")]
@@ -27,7 +27,7 @@ impl Network {
     #[staticmethod]
     #[pyo3(signature = (path, layer = "f_c"))]
     fn load(path: PathBuf, layer: &str) -> PyResult<Self> {
-        expect_file(&path)?;
+        require_file(&path)?;
         let layer = match layer {
             "f_c" => Layer::Fc,
             "f_t" => Layer::Ft,
@@ -76,7 +76,7 @@ impl Network {
     ) -> PyResult<Bound<'py, PyAny>> {
         let vector = match source.extract::<PathBuf>() {
             Ok(path) => {
-                expect_file(&path)?;
+                require_file(&path)?;
                 let embedded = py.detach(|| self.0.embed(&path, None)).map_err(to_py_error)?;
                 embedded.excerpts.into_iter().next().map(|excerpt| excerpt.vector).unwrap_or_default()
             }

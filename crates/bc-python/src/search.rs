@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::arrays::floats;
-use crate::errors::{expect_file, to_py_error};
+use crate::errors::{require_file, to_py_error};
 
 /// An index of recordings, open to be searched. Open one with `Index.open`.
 #[pyclass(frozen, module = "bytecover")]
@@ -34,12 +34,12 @@ impl Index {
         prior: f64,
         whole: bool,
     ) -> PyResult<Self> {
-        expect_file(&path)?;
+        require_file(&path)?;
         let mut config = Config::default();
         // Without the argument no network is used, even if the working directory holds one.
         config.eval.checkpoint = PathBuf::from("(no network: give Index.open one)");
         if let Some(network) = network {
-            expect_file(&network)?;
+            require_file(&network)?;
             config.eval.checkpoint = bundle::network_of(&network);
         }
         if whole {

@@ -50,7 +50,7 @@ pub struct Labelled<'a> {
 /// When the lengths differ or a value is not finite.
 pub fn rank_all(vectors: &Vectors<'_>, cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
     vectors.check()?;
-    expect_equal("clique numbers", vectors.rows(), cliques.len())?;
+    require_equal("clique numbers", vectors.rows(), cliques.len())?;
     if cliques.is_empty() {
         return Err(Error::NothingToMeasure);
     }
@@ -70,13 +70,13 @@ pub fn rank_against(
 ) -> Result<Vec<QueryResult>, Error> {
     for set in [queries, candidates] {
         set.vectors.check()?;
-        expect_equal("clique numbers", set.vectors.rows(), set.cliques.len())?;
-        expect_equal("identities", set.vectors.rows(), set.ids.len())?;
+        require_equal("clique numbers", set.vectors.rows(), set.cliques.len())?;
+        require_equal("identities", set.vectors.rows(), set.ids.len())?;
         if set.ids.is_empty() {
             return Err(Error::NothingToMeasure);
         }
     }
-    expect_equal("dimensions of the candidates", queries.vectors.dim, candidates.vectors.dim)?;
+    require_equal("dimensions of the candidates", queries.vectors.dim, candidates.vectors.dim)?;
     let centre = centre(&candidates.vectors);
     let left = Prepared::new(&queries.vectors, policy.distance, &centre);
     let right = Prepared::new(&candidates.vectors, policy.distance, &centre);
@@ -94,7 +94,7 @@ pub fn rank_against(
 /// When the matrix is not square or a value is not finite.
 pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
     let width = cliques.len();
-    expect_equal("distances", width * width, distances.len())?;
+    require_equal("distances", width * width, distances.len())?;
     if width == 0 {
         return Err(Error::NothingToMeasure);
     }
@@ -109,7 +109,7 @@ pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Resul
 }
 
 /// Refuses lengths that differ; `what` names the counted thing in the error.
-fn expect_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+fn require_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
 }
 

@@ -74,12 +74,12 @@ pub fn closest_by_group(
     groups: &[u32],
     count: usize,
 ) -> Result<Vec<Option<Closest>>, Error> {
-    let expect_length = |what, expected, found| {
+    let require_length = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
     };
-    expect_length("group numbers", candidates.rows(), groups.len())?;
+    require_length("group numbers", candidates.rows(), groups.len())?;
     let largest = groups.iter().max().map_or(0, |largest| *largest as usize + 1);
-    expect_length("groups", count.max(largest), count)?;
+    require_length("groups", count.max(largest), count)?;
     let mut best: Vec<Option<Closest>> = vec![None; count];
     each_row(queries, candidates, distance, |query, row| {
         for (row, (distance, group)) in row.iter().zip(groups).enumerate() {

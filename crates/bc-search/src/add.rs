@@ -85,7 +85,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let adder = Adder::open(folder, empty, request.conflicts)?;
     let added = run::AdditionRun::new(adder, settings, added).add_all(items)?;
     let used = added.new + added.replaced + added.updated + added.moved + added.already_present;
-    files::expect_used(used, &added.failed, folder)?;
+    files::require_used(used, &added.failed, folder)?;
     Ok(added)
 }
 

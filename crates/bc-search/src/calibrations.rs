@@ -122,7 +122,7 @@ fn check(
     origin_name: &Path,
     compare: Option<&WindowComparison>,
 ) -> Result<()> {
-    Origin::from_provenance(&read.provenance).expect_same(path, origin, origin_name)?;
+    Origin::from_provenance(&read.provenance).require_same(path, origin, origin_name)?;
     let calibrated = read.compare()?;
     let describe = |compare: Option<&WindowComparison>| {
         compare.map_or("whole recordings".to_owned(), |compare| format!("{compare:?}"))

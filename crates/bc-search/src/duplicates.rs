@@ -90,7 +90,7 @@ type Pairs = HashMap<(Recording, Recording), PairEvidence>;
 /// No calibration; a file of the index that cannot be read; an interrupt.
 pub fn pairs(searcher: &Searcher, options: Options) -> Result<DuplicatePairs> {
     let index = &searcher.index;
-    searcher.expect_calibration()?;
+    searcher.require_calibration()?;
     let recordings: Vec<Recording> = index.recordings().collect();
     let prior = (options.prior / recordings.len().saturating_sub(1).max(1) as f64).clamp(1e-12, 0.5);
     interrupt::install("stopping")?;
@@ -147,7 +147,7 @@ fn near_pairs(
     probes: usize,
 ) -> Result<Pairs> {
     let index = &searcher.index;
-    let calibration = searcher.expect_calibration()?;
+    let calibration = searcher.require_calibration()?;
     // The lowest score that reaches the minimum probability depends on a recording's cohort.
     let cohorts = searcher.cohorts(recordings)?;
     check_interrupt()?;

@@ -32,7 +32,7 @@ fn alignment_with(answer: &Value, name: &str) -> Value {
 }
 
 /// Checks an alignment of the query with the song `one`, which is 3 semitones lower and slower, and matches from 11 s on.
-fn expect_correct(alignment: &Value) {
+fn require_correct(alignment: &Value) {
     assert_eq!(alignment["key_shift"], -3, "{alignment}");
     let tempo = alignment["tempo_ratio"].as_f64().unwrap();
     assert!((tempo * 1.1 - 1.0).abs() < 0.03, "{alignment}");
@@ -55,7 +55,7 @@ fn hits_have_an_alignment_or_the_reason_why_not() {
     let search = ["search", "query.wav", "--index", "index", "--align=3", "--json"];
     let line = with_network(folder.path(), &search);
     let answer: Value = serde_json::from_str(&line).unwrap();
-    expect_correct(&alignment_with(&answer, "one.wav"));
+    require_correct(&alignment_with(&answer, "one.wav"));
     // Only as many alignments as requested, and none without --align.
     let first =
         with_network(folder.path(), &["search", "query.wav", "--index", "index", "--align=1", "--json"]);
@@ -104,7 +104,7 @@ fn compared_files_are_aligned() {
     let compare = ["compare", "query.wav", "songs/one.wav", "--align"];
     let found: Value =
         serde_json::from_str(&with_network(folder.path(), &[&compare[..], &["--json"]].concat())).unwrap();
-    expect_correct(&found["alignment"]);
+    require_correct(&found["alignment"]);
     let text = with_network(folder.path(), &compare);
     assert!(text.contains("the second: 3 semitones lower"), "{text}");
     // Recordings that are too short to be aligned are still compared.
@@ -163,7 +163,7 @@ fn imported_recordings_are_aligned_by_their_stored_features() {
         part.commit(common::provenance()).unwrap();
     };
     write(&label.source_hash);
-    expect_correct(&alignment_with(&answers(path, &search)[0], "v1"));
+    require_correct(&alignment_with(&answers(path, &search)[0], "v1"));
     write("another");
     let output = run(path, &search);
     let output = String::from_utf8_lossy(&output.stdout).into_owned();

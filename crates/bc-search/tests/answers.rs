@@ -251,7 +251,7 @@ fn duplicates_have_kinds_groups_and_honest_probabilities() {
     }
     let table = succeed(folder.path(), &["duplicates", "--index", "u.parquet", "--format", "csv"]);
     assert_eq!(table.lines().count(), pairs.len() + 1);
-    expect_same_pairs_with_all_cells(folder.path(), &pairs);
+    require_same_pairs_with_all_cells(folder.path(), &pairs);
     // Without a calibration there are no duplicates.
     std::fs::remove_file(folder.path().join("calibration.json")).unwrap();
     assert!(refuse(folder.path(), &["duplicates", "--index", "u.parquet"]).contains("no calibration"));
@@ -259,7 +259,7 @@ fn duplicates_have_kinds_groups_and_honest_probabilities() {
 
 /// Checks that comparing within all cells finds the same pairs as comparing all pairs, and that with few cells the estimated share of
 /// found pairs is reported.
-fn expect_same_pairs_with_all_cells(folder: &Path, exact: &[Value]) {
+fn require_same_pairs_with_all_cells(folder: &Path, exact: &[Value]) {
     let duplicates = |probes: &str| {
         let output = common::run(
             folder,

@@ -58,7 +58,7 @@ fn duplicate_upload_is_not_decoded() {
     let header = format!("authorization: Bearer {TOKEN}\r\n");
     let answer = server.post_with("/add", &[FormPart::from_path("file", &undecodable)], &header).json(200);
     assert_eq!((&answer["status"], &answer["recordings"]), (&"there".into(), &4.into()), "{answer}");
-    expect_empty_spool(&server);
+    require_empty_spool(&server);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn embeddings_file_is_served_read_only() {
 }
 
 /// Checks that no uploaded file is left.
-fn expect_empty_spool(server: &Server) {
+fn require_empty_spool(server: &Server) {
     server.wait_until("an empty spool", |server| std::fs::read_dir(&server.spool).unwrap().count() == 0);
 }
 
@@ -148,7 +148,7 @@ fn recording_is_identified_compared_and_its_audio_served() {
         .post("/compare", &[FormPart::from_path("a", &query), FormPart::from_path("b", &one)])
         .json(200);
     assert_eq!((&found["alignment"]["key_shift"], &found["a"]["picture"]), (&(-3).into(), &Value::Null));
-    expect_empty_spool(&server);
+    require_empty_spool(&server);
 
     // The audio, whole and in ranges.
     let bytes = std::fs::read(&one).unwrap();
@@ -227,7 +227,7 @@ fn invalid_uploads_and_forms_are_refused_with_a_reason() {
     assert!(server.get("/nothing").error(404).contains("/openapi.json"));
     assert!(server.get("/identify").error(405).contains("method"));
     assert!(server.get("/works?offset=x").error(400).contains("offset"));
-    expect_empty_spool(&server);
+    require_empty_spool(&server);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn slow_clients_get_an_error_and_disconnected_clients_free_their_slots() {
     server
         .wait_until("an idle server", |server| server.get("/metrics").text().contains("bytecover_working 0"));
     assert_eq!(server.get("/health").status, 200);
-    expect_empty_spool(&server);
+    require_empty_spool(&server);
 }
 
 #[test]
@@ -532,7 +532,7 @@ fn responses_match_the_openapi_description() {
             let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
             if schema.is_object() && path != "/openapi.json" {
                 let value: Value = serde_json::from_slice(&answer.body).unwrap();
-                expect_schema(&description, schema, &value, path);
+                require_schema(&description, schema, &value, path);
             }
             // Error responses are described as well.
             for (status, response) in operation["responses"].as_object().unwrap() {
@@ -545,15 +545,15 @@ fn responses_match_the_openapi_description() {
 }
 
 /// Checks that a value has the types of its schema, all required fields, and no others than the described ones.
-fn expect_schema(description: &Value, schema: &Value, value: &Value, location: &str) {
+fn require_schema(description: &Value, schema: &Value, value: &Value, location: &str) {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.rsplit('/').next().unwrap();
-        return expect_schema(description, &description["components"]["schemas"][name], value, location);
+        return require_schema(description, &description["components"]["schemas"][name], value, location);
     }
     if let Some(choices) = schema["oneOf"].as_array() {
         let non_null = choices.iter().find(|choice| choice["type"] != "null").unwrap();
         if !value.is_null() {
-            expect_schema(description, non_null, value, location);
+            require_schema(description, non_null, value, location);
         }
         return;
     }
@@ -576,14 +576,14 @@ fn expect_schema(description: &Value, schema: &Value, value: &Value, location: &
         "{location}: {actual} instead of {types:?}"
     );
     if let Some(items) = value.as_array() {
-        items.iter().for_each(|item| expect_schema(description, &schema["items"], item, location));
+        items.iter().for_each(|item| require_schema(description, &schema["items"], item, location));
     }
     if let Some(fields) = value.as_object() {
         let properties = schema["properties"].as_object().unwrap();
         for (name, field) in fields {
             let field_schema =
                 properties.get(name).unwrap_or_else(|| panic!("{location}: {name} is not described"));
-            expect_schema(description, field_schema, field, &format!("{location} {name}"));
+            require_schema(description, field_schema, field, &format!("{location} {name}"));
         }
         for name in schema["required"].as_array().into_iter().flatten() {
             assert!(fields.contains_key(name.as_str().unwrap()), "{location}: no {name}");

@@ -324,13 +324,13 @@ fn window_probabilities_are_calibrated_and_identify_more_works() {
         correct > correct_whole + 0.05 && confident > confident_whole,
         "{correct}, {correct_whole}, {confident}"
     );
-    expect_given_calibration_is_used(&index, &queries);
-    expect_stored_queries_take_no_probability(&index);
+    require_given_calibration_is_used(&index, &queries);
+    require_stored_queries_take_no_probability(&index);
 }
 
 /// Checks that a recording of the index, as a query, is left out of the probabilities too: they belong to the other works. Each
 /// recording is a work of its own here, so that the query's work goes with it.
-fn expect_stored_queries_take_no_probability(index: &Path) {
+fn require_stored_queries_take_no_probability(index: &Path) {
     let named = Index::open(index).unwrap();
     let path = index.with_file_name("unnamed");
     let mut empty = named.manifest.clone();
@@ -364,7 +364,7 @@ fn expect_stored_queries_take_no_probability(index: &Path) {
 }
 
 /// Checks that a calibration given as an option takes precedence over the one of windows next to the index.
-fn expect_given_calibration_is_used(index: &Path, queries: &[Query]) {
+fn require_given_calibration_is_used(index: &Path, queries: &[Query]) {
     let open = |given: Option<&str>, compare| {
         let mut config = Config::default();
         config.eval.output = index.join("nowhere");

@@ -50,7 +50,7 @@ fn checkpoint_records_its_input() {
     assert_eq!(input.cqt, CqtSettings::default());
     let path = Path::new("best.safetensors");
     let provenance = Provenance::from_key_values(path, |key| keys.get(key).map(String::as_str)).unwrap();
-    provenance.expect_format(path, bc_formats::run::CHECKPOINT_FORMAT).unwrap();
+    provenance.require_format(path, bc_formats::run::CHECKPOINT_FORMAT).unwrap();
     assert!(provenance.inputs.contains_key("features"));
 }
 

@@ -115,7 +115,7 @@ impl GrowingIndex {
             return Ok(());
         }
         let own = &self.embeddings.provenance;
-        Origin::from_provenance(&stored).expect_same(
+        Origin::from_provenance(&stored).require_same(
             &self.path,
             &Origin::from_provenance(own),
             Path::new("the network to add with"),

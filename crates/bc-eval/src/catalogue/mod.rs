@@ -91,7 +91,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
     let new = missing_files(&index, files, &mut added);
     embed_new(&audio, request, &new, &mut index, &mut added)?;
-    files::expect_used(added.new + added.already_present, &added.failed, path)?;
+    files::require_used(added.new + added.already_present, &added.failed, path)?;
     Ok(added)
 }
 

@@ -174,7 +174,7 @@ fn given_or_own(config: &Config, given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = given {
         return Ok(path);
     }
-    embed::expect_current(config)?;
+    embed::require_current(config)?;
     Ok(embed::path_of(config))
 }
 
@@ -222,7 +222,7 @@ fn measure_excerpts(config: &Config, args: &ExcerptsArgs) -> Result<()> {
 
 fn write_report(config: &Config, args: ReportArgs) -> Result<()> {
     let folders = if args.folders.is_empty() {
-        embed::expect_current(config)?;
+        embed::require_current(config)?;
         vec![config.eval.output.clone()]
     } else {
         args.folders
@@ -282,7 +282,7 @@ fn export_files(mut config: Config, args: ExportArgs) -> Result<()> {
     if vectors {
         if let Some(embedder) = &embedder {
             let origin = Origin::from_provenance(&Embeddings::read_provenance(&embeddings)?);
-            origin.expect_same(&embeddings, &Origin::from_embedder(embedder), &checkpoint)?;
+            origin.require_same(&embeddings, &Origin::from_embedder(embedder), &checkpoint)?;
         }
         let count = export::vectors(&embeddings, &args.out)?;
         println!("{count} vectors in {}", args.out.join("embeddings.npy").display());

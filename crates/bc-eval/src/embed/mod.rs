@@ -48,7 +48,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// One of them has changed; the error names both values and the remedy.
-pub fn expect_current(config: &Config) -> Result<()> {
+pub fn require_current(config: &Config) -> Result<()> {
     let path = path_of(config);
     if !path.exists() {
         return Ok(());
@@ -108,7 +108,7 @@ impl Inputs {
         let index_path = config.features.index.clone();
         let index = Index::read(&index_path)?;
         let set = FeatureSet::open(&folder)?;
-        set.expect_sources(&folder, &index, &index_path)?;
+        set.require_sources(&folder, &index, &index_path)?;
         let checkpoint = config.eval.checkpoint_of(&config.train.run);
         let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
         let embedder = Embedder::open_with_backend(
@@ -224,7 +224,7 @@ impl Inputs {
     }
 
     /// Refuses values that are not finite: the network's ReLUs would silently turn them into zeros.
-    fn expect_finite(&self, row: &FeatureRow) -> Result<()> {
+    fn require_finite(&self, row: &FeatureRow) -> Result<()> {
         ensure!(
             row.magnitude.iter().all(|value| value.is_finite()),
             "the features of version {} in {} hold a value that is not a finite number; extract them again",
@@ -253,7 +253,7 @@ impl Inputs {
             if interrupt::requested() {
                 return Ok(());
             }
-            self.expect_finite(&row)?;
+            self.require_finite(&row)?;
             let (input, columns) = self
                 .input
                 .whole_track(&row.magnitude, row.frames as usize)

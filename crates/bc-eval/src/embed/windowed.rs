@@ -134,7 +134,7 @@ impl Inputs {
             if interrupt::requested() {
                 return Ok(());
             }
-            self.expect_finite(&row)?;
+            self.require_finite(&row)?;
             let frames = row.frames as usize;
             let (magnitude, frames) = match excerpt {
                 Some(excerpt) => excerpt.cut(&row.magnitude, frames, number, column_s),

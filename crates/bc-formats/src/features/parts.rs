@@ -117,8 +117,8 @@ impl Parts {
     ///
     /// # Errors
     /// The settings differ.
-    pub fn expect_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
-        expect_settings(&self.settings, folder, expected)
+    pub fn require_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
+        require_settings(&self.settings, folder, expected)
     }
 
     /// Returns the number of the next part: above those of all parts.
@@ -127,7 +127,7 @@ impl Parts {
     }
 }
 
-pub(super) fn expect_settings(found: &CqtSettings, folder: &Path, expected: &CqtSettings) -> Result<()> {
+pub(super) fn require_settings(found: &CqtSettings, folder: &Path, expected: &CqtSettings) -> Result<()> {
     let differences = found.differences(expected);
     if !differences.is_empty() {
         bail!(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::parts::{Part, Parts, each_row, expect_settings};
+use super::parts::{Part, Parts, each_row, require_settings};
 use super::{CqtSettings, FORMATS, FeatureRow, Source, duplicate_row};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
@@ -70,7 +70,7 @@ impl FeatureSet {
                 folder.display()
             )
         })?;
-        set.expect_one_extractor(folder)?;
+        set.require_one_extractor(folder)?;
         Ok(set)
     }
 
@@ -131,8 +131,8 @@ impl FeatureSet {
     }
 
     /// Refuses features of other settings than `expected`, naming both values and the remedy.
-    pub fn expect_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
-        expect_settings(&self.settings, folder, expected)
+    pub fn require_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
+        require_settings(&self.settings, folder, expected)
     }
 
     /// Returns the extractors that made the rows, with the number of rows of each.
@@ -149,7 +149,7 @@ impl FeatureSet {
     }
 
     /// Refuses rows of several extractors, because differences between them would not come from the music.
-    pub fn expect_one_extractor(&self, folder: &Path) -> Result<()> {
+    pub fn require_one_extractor(&self, folder: &Path) -> Result<()> {
         let extractors = self.extractors();
         if extractors.len() > 1 {
             let rows: Vec<String> =
@@ -180,7 +180,7 @@ impl FeatureSet {
     }
 
     /// Refuses features of other audio than that of the index ([`Self::outdated`]).
-    pub fn expect_sources(&self, folder: &Path, index: &Index, index_path: &Path) -> Result<()> {
+    pub fn require_sources(&self, folder: &Path, index: &Index, index_path: &Path) -> Result<()> {
         let outdated = self.outdated(index);
         if let Some(first) = outdated.first() {
             bail!(
@@ -401,7 +401,7 @@ mod tests {
         let found = set.outdated(&index);
         assert_eq!(found, [Outdated { version_id: "b", features: "h", index: "h2" }]);
         let error =
-            set.expect_sources(folder.path(), &index, Path::new("i.parquet")).unwrap_err().to_string();
+            set.require_sources(folder.path(), &index, Path::new("i.parquet")).unwrap_err().to_string();
         assert!(error.contains("content hash h in the features, h2 in the index"), "{error}");
     }
 

@@ -17,7 +17,7 @@ use zip::ZipArchive;
 pub(super) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     let unreadable =
         || format!("{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)", path.display());
-    expect_strings(path).with_context(unreadable)?;
+    require_strings(path).with_context(unreadable)?;
     for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model")] {
         // A missing key is an error too; the final error is reported below.
         let tensors = match (PthTensors::new(path, key), key) {
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
             continue;
         }
         let mut found = HashMap::new();
-        expect_values(path, &tensors).with_context(unreadable)?;
+        require_values(path, &tensors).with_context(unreadable)?;
         for name in names {
             let tensor =
                 tensors.get(&name).with_context(|| format!("{}: the tensor {name}", path.display()))?;
@@ -51,12 +51,12 @@ fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
 }
 
 /// Refuses pickles with strings or numbers that are longer than the rest of the file.
-fn expect_strings(path: &Path) -> Result<()> {
+fn require_strings(path: &Path) -> Result<()> {
     let mut archive = archive(path)?;
     for number in 0..archive.len() {
         let entry = archive.by_index(number)?;
         if entry.name()?.ends_with("data.pkl") {
-            expect_arguments(&mut BufReader::new(entry))?;
+            require_arguments(&mut BufReader::new(entry))?;
         }
     }
     Ok(())
@@ -64,7 +64,7 @@ fn expect_strings(path: &Path) -> Result<()> {
 
 /// Reads the instructions of a pickle (PEP 307, PEP 3154) up to its end, or to an instruction that candle does not know and
 /// refuses.
-fn expect_arguments(pickle: &mut impl BufRead) -> Result<()> {
+fn require_arguments(pickle: &mut impl BufRead) -> Result<()> {
     loop {
         let mut instruction = [0];
         pickle.read_exact(&mut instruction)?;
@@ -124,7 +124,7 @@ fn bytes<const N: usize>(pickle: &mut impl Read) -> Result<[u8; N]> {
 }
 
 /// Refuses tensors with more values than their storage in the archive.
-fn expect_values(path: &Path, tensors: &PthTensors) -> Result<()> {
+fn require_values(path: &Path, tensors: &PthTensors) -> Result<()> {
     let mut archive = archive(path)?;
     for (name, tensor) in tensors.tensor_infos() {
         let shape = tensor.layout.dims();

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::graph::Graph;
-use crate::index::Index;
+use crate::index::{Index, VectorId};
 use crate::scan::nearest::TopK;
 use crate::scan::{self, Queries, ScoredRow};
 
@@ -84,12 +84,9 @@ pub(super) fn nearest_in_segment(
             return exact.into_iter().flatten().collect();
         }
     };
-    let rows: Vec<(u32, usize)> = rows.into_iter().map(|row| (segment, row as usize)).collect();
-    let scores = scan::scores_of(index, &rows, query);
-    let scored = rows.iter().zip(scores).map(|((segment, row), score)| ScoredRow {
-        score,
-        segment: *segment,
-        row: *row as u32,
-    });
-    scored.collect()
+    let vectors: Vec<VectorId> =
+        rows.into_iter().map(|row| VectorId { segment, row: row as usize }).collect();
+    let scores = scan::scores_of(index, &vectors, query);
+    let scored = vectors.iter().zip(scores);
+    scored.map(|(vector, score)| ScoredRow { score, segment, row: vector.row as u32 }).collect()
 }

@@ -1,6 +1,9 @@
 //! Answers queries: the works of an index that a recording may be a version of, one line per work, the likeliest first.
 
 mod alignment;
+mod candidates;
+mod cohort;
+mod evidence;
 pub mod query;
 mod searcher;
 mod table;
@@ -12,8 +15,9 @@ use serde::Serialize;
 use crate::aligned::Aligned;
 use crate::index::Row;
 use bc_calibration::PairKind;
+pub use evidence::{QueryEvidence, WorkEvidence};
 pub use query::Query;
-pub use searcher::{Options, QueryEvidence, Searcher, WorkEvidence};
+pub use searcher::{Options, Searcher};
 pub use table::table;
 
 /// A work that the query may be a version of, by its best version.

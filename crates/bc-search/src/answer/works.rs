@@ -2,29 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::index::Recording;
+use super::candidates::Candidate;
 
 /// Number of best versions that are compared with each other; the probabilities of further ones are negligible.
 const MAX_COMPARED: usize = 50;
-
-/// A recording with its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    /// The recording.
-    pub recording: Recording,
-    /// Row of the recording's best vector in its segment.
-    pub row: usize,
-    /// The recording's best score by vectors of the index.
-    pub score: f32,
-    /// The recording's score by short windows, if they were compared.
-    pub by_windows: Option<f32>,
-    /// The part of the query that has this score.
-    pub excerpt: usize,
-    /// The hash of the recording's work; 0 if unknown.
-    pub work: u64,
-    /// Content hash of the recording's audio file; zeros if unknown.
-    pub content: [u8; 16],
-}
 
 /// Versions of one work.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +108,7 @@ impl DisjointSets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Recording;
 
     /// Candidates with these works and contents, each a number; 0 for none.
     fn candidates(works_and_contents: &[(u64, u8)]) -> Vec<Candidate> {

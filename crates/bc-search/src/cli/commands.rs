@@ -371,8 +371,8 @@ fn open_searcher(
 }
 
 /// Refuses to go on without a calibration; if the network is not the one of the index, the error names both.
-fn expect_calibration(searcher: &Searcher) -> Result<()> {
-    let Err(error) = searcher.expect_calibration() else { return Ok(()) };
+fn require_calibration(searcher: &Searcher) -> Result<()> {
+    let Err(error) = searcher.require_calibration() else { return Ok(()) };
     match searcher.audio() {
         Ok(_) => Err(error),
         Err(network) => Err(network.context(error)),
@@ -388,7 +388,7 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     let format = args.format.format();
     let searcher =
         open_searcher(&mut config, &args.index, args.calibration_args, 1, bc_calibration::EVEN_ODDS)?;
-    expect_calibration(&searcher)?;
+    require_calibration(&searcher)?;
     let probes = args.cells.probes(searcher.index.len());
     let options = duplicates::Options { prior: args.prior, min_probability: args.min_probability, probes };
     let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
@@ -413,7 +413,7 @@ pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
         min_probability: args.min_probability,
     };
     let searcher = open_searcher(&mut config, &args.index, args.calibration_args, 1, options.prior)?;
-    expect_calibration(&searcher)?;
+    require_calibration(&searcher)?;
     let mut printer = Printer::new(args.format.format());
     let mut failed = 0;
     for file in &args.files {

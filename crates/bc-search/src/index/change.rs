@@ -89,7 +89,7 @@ impl Change {
             _ => Manifest::read(folder)?,
         };
         if let Some(empty) = empty {
-            expect_compatible(folder, &manifest, empty)?;
+            require_compatible(folder, &manifest, empty)?;
         }
         let change = Self { folder: folder.to_owned(), manifest, _lock: lock };
         change.remove_unused_files();
@@ -238,9 +238,9 @@ fn stored_vectors<'a>(
 }
 
 /// Refuses to add recordings of another network, other windows or another storage.
-fn expect_compatible(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
+fn require_compatible(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
     let origin = |manifest: &Manifest| Origin::from_provenance(&manifest.provenance);
-    origin(manifest).expect_same(folder, &origin(new), Path::new("the network to add with"))?;
+    origin(manifest).require_same(folder, &origin(new), Path::new("the network to add with"))?;
     let (stored, added): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
     ensure!(
         stored == added,
@@ -291,7 +291,7 @@ impl Adder {
         let known = KnownRecordings::new(folder);
         let adder = Self { folder: folder.to_owned(), empty, conflicts, known };
         if Manifest::path(folder).exists() {
-            expect_compatible(folder, &Manifest::read(folder)?, &adder.empty)?;
+            require_compatible(folder, &Manifest::read(folder)?, &adder.empty)?;
         }
         Ok(adder)
     }

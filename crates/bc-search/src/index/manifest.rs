@@ -135,7 +135,7 @@ impl Manifest {
         })?;
         let read: Self = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged, or of another version", path.display()))?;
-        read.provenance.expect_format(&path, FORMAT)?;
+        read.provenance.require_format(&path, FORMAT)?;
         ensure!(read.dim > 0, "{} is damaged: its vectors have dimension 0", path.display());
         Ok(read)
     }

@@ -40,6 +40,15 @@ pub struct Recording {
     pub number: u32,
 }
 
+/// A vector: the number of its segment, and its row in that segment's vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VectorId {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Number of the vector in the segment.
+    pub row: usize,
+}
+
 /// An index that can be searched: one generation of it.
 #[derive(Debug)]
 pub struct Index {
@@ -159,6 +168,13 @@ impl Index {
     #[must_use]
     pub fn key(&self, recording: Recording) -> &Key {
         &self.segment(recording).keys.keys()[recording.number as usize]
+    }
+
+    /// The recording that a vector belongs to.
+    #[must_use]
+    pub fn recording_of(&self, vector: VectorId) -> Recording {
+        let source = self.segments[vector.segment as usize].keys.sources()[vector.row];
+        Recording { segment: vector.segment, number: source.recording }
     }
 
     /// The row of a recording.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use half::f16;
 
 use crate::index::vectors::VectorFile;
-use crate::index::{Index, Segment, Storage};
+use crate::index::{Index, Segment, Storage, VectorId};
 pub use nearest::ScoredRow;
 use nearest::TopK;
 use products::{INTEGERS, InstructionSet};
@@ -254,13 +254,12 @@ pub(crate) fn score_of_row(
     scores[0]
 }
 
-/// The scores of given vectors (segment and row of each) with all queries, as in a search:
-/// `scores[row * queries + query]`.
+/// The scores of given vectors with all queries, as in a search: `scores[vector * queries + query]`.
 #[must_use]
-pub fn scores_of(index: &Index, rows: &[(u32, usize)], queries: &Queries) -> Vec<f32> {
+pub fn scores_of(index: &Index, vectors: &[VectorId], queries: &Queries) -> Vec<f32> {
     let (instructions, mut integer_products) = (InstructionSet::detect(), Vec::new());
-    let mut scores = vec![0.0; rows.len() * queries.count];
-    for ((segment, row), scores) in rows.iter().zip(scores.chunks_mut(queries.count.max(1))) {
+    let mut scores = vec![0.0; vectors.len() * queries.count];
+    for (VectorId { segment, row }, scores) in vectors.iter().zip(scores.chunks_mut(queries.count.max(1))) {
         let file = &index.segments[*segment as usize].vectors;
         score(instructions, file, [*row, row + 1], queries, &mut integer_products, scores);
     }

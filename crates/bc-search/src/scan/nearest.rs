@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use bc_retrieval::Smallest;
 
+use crate::index::VectorId;
+
 /// A row with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredRow {
@@ -13,6 +15,13 @@ pub struct ScoredRow {
     pub segment: u32,
     /// Number of the vector in the segment.
     pub row: u32,
+}
+
+impl ScoredRow {
+    /// The vector.
+    pub fn vector(&self) -> VectorId {
+        VectorId { segment: self.segment, row: self.row as usize }
+    }
 }
 
 impl Eq for ScoredRow {}

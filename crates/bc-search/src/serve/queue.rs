@@ -43,7 +43,7 @@ impl Queue {
     ///
     /// # Errors
     /// All slots are in use.
-    pub fn expect_free_slot(&self) -> Result<(), ApiError> {
+    pub fn require_free_slot(&self) -> Result<(), ApiError> {
         if self.slots.available_permits() == 0 { Err(self.full()) } else { Ok(()) }
     }
 
@@ -142,12 +142,12 @@ mod tests {
         let error = queue.work(|| Ok(3)).await.unwrap_err();
         assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(error.body.retry_after_s.is_some_and(|seconds| seconds >= 1), "{error:?}");
-        assert!(queue.expect_free_slot().is_err());
+        assert!(queue.require_free_slot().is_err());
         finish.send(()).unwrap();
         assert!(first.await.unwrap().unwrap());
         assert_eq!(second.await.unwrap().unwrap(), 2);
         assert_eq!((queue.waiting.get(), queue.working.get()), (0, 0));
-        queue.expect_free_slot().unwrap();
+        queue.require_free_slot().unwrap();
     }
 
     #[tokio::test]
@@ -155,7 +155,7 @@ mod tests {
         let (queue, finish, first, second) = full_queue().await;
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());
-        queue.expect_free_slot().unwrap();
+        queue.require_free_slot().unwrap();
         finish.send(()).unwrap();
         first.await.unwrap().unwrap();
         let broken = queue.work(|| -> Result<(), ApiError> { panic!("no") }).await.unwrap_err();

@@ -196,7 +196,7 @@ fn check_headers(request: &Request, spool: &Spool, queue: &Queue, files: u64) ->
     if length.is_some_and(|length| length > files * spool.max_file_bytes + MAX_OVERHEAD) {
         return Err(too_large("the request", spool.max_file_bytes));
     }
-    queue.expect_free_slot()
+    queue.require_free_slot()
 }
 
 fn too_large(what: &str, max_bytes: u64) -> ApiError {

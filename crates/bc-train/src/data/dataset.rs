@@ -56,7 +56,7 @@ impl DataSet {
         let index = Index::read(&config.features.index)?;
         let folder = &config.features.output;
         let features = FeatureSet::open(folder)?;
-        features.expect_settings(folder, &config.features.cqt())?;
+        features.require_settings(folder, &config.features.cqt())?;
         refuse_other_audio(&index, &config.features.index, &features, folder)?;
 
         let frames: HashMap<&str, usize> =

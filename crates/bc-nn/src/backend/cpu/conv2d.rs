@@ -234,7 +234,7 @@ pub fn conv2d_input_gradient(
     add_to: Option<Array>,
 ) -> Result<Array> {
     let sizes = Sizes::new(x, kernel.shape, geometry)?;
-    expect_outputs(dy, &sizes)?;
+    require_outputs(dy, &sizes)?;
     let dy = values(dy)?;
     match add_to {
         None => {
@@ -266,13 +266,13 @@ pub fn conv2d_weight_gradient(
     add: bool,
 ) -> Result<()> {
     let sizes = Sizes::new(x.shape(), kernel, geometry)?;
-    expect_outputs(dy, &sizes)?;
+    require_outputs(dy, &sizes)?;
     weight_gradient(dw, values(x)?, values(dy)?, &sizes, add);
     Ok(())
 }
 
 /// Refuses a gradient that does not have the shape of the outputs.
-fn expect_outputs(dy: &Array, sizes: &Sizes) -> Result<()> {
+fn require_outputs(dy: &Array, sizes: &Sizes) -> Result<()> {
     if dy.shape() != sizes.out_shape() {
         bail!("a gradient of {:?} for {:?}", dy.shape(), sizes.out_shape());
     }
