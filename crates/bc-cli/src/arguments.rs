@@ -25,7 +25,7 @@ impl ConfigArgs {
     pub fn load(&self) -> Result<Option<Config>> {
         let config = self.resolve()?;
         if self.print_config {
-            print!("{}", config.to_commented_toml());
+            crate::print!("{}", config.to_commented_toml());
             return Ok(None);
         }
         Ok(Some(config))

@@ -2,15 +2,18 @@
 //!
 //! **In**: arguments, the environment, standard error (a terminal or not). **Out**: a resolved configuration
 //! ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a shard of the work ([`ShardArgs`]), progress bars, or log lines without a
-//! terminal ([`progress`]), a flag that Ctrl-C sets ([`interrupt`]), and files that several processes write ([`saving`]). [`run`]
+//! terminal ([`progress`]), a flag that Ctrl-C sets ([`interrupt`]), printing that never ends the work ([`output`]), and files that several processes write
+//! ([`saving`]). [`run`]
 //! converts an error to a message and an exit code; [`main`] also parses the arguments, and is all that a stage's `main.rs` calls.
 
 pub mod interrupt;
+pub mod output;
 pub mod progress;
 pub mod saving;
 
 mod arguments;
 mod documents;
+mod ignored_signals;
 mod outcome;
 mod period;
 mod shard;
@@ -37,10 +40,9 @@ pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::R
 
 /// Runs a stage's main function. Log lines go to standard error (more of them with `BYTECOVER_LOG=debug`; those of the decoders are
 /// left out), and an error is printed as one message with its causes. Exit codes: 0 all done, 1 refused or failed,
-/// 2 wrong usage, 3 done with failures ([`Outcome::Failures`]), 130 interrupted ([`Interrupted`]).
+/// 2 wrong usage, 3 done with failures ([`Outcome::Failures`]), 130 interrupted ([`Interrupted`]). What cannot be printed does not end
+/// the work, but the exit code is then not 0 ([`output`]).
 pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCode {
-    // `bc-eval metrics | head` is no error of ours.
-    sigpipe::reset();
     let filter = tracing_subscriber::EnvFilter::try_from_env("BYTECOVER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,symphonia=off"));
     tracing_subscriber::fmt()
@@ -50,7 +52,11 @@ pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCo
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
+        // A log line that cannot be written would be reported by a macro that panics.
+        .log_internal_errors(false)
         .init();
+    // Without it, a signal ends the process as it does by default.
+    let _ = interrupt::catch();
     outcome::report(main().map(Into::into))
 }
 

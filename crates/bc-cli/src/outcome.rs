@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use crate::output;
+
 /// The outcome of a command that did not fail as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -34,18 +36,21 @@ pub struct Interrupted(pub String);
 
 /// Prints the error or the number of failures of a command's result, if any, and returns its exit code.
 pub(crate) fn report(result: anyhow::Result<Outcome>) -> ExitCode {
+    let printed = output::finish();
     match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) if printed => ExitCode::SUCCESS,
+        // The error was reported where it happened.
+        Ok(Outcome::Done) => ExitCode::FAILURE,
         Ok(Outcome::Failures(count)) => {
-            eprintln!("done with failures: {count}");
+            crate::eprintln!("done with failures: {count}");
             ExitCode::from(3)
         }
         Err(error) => {
             if error.chain().any(|cause| cause.is::<Interrupted>()) {
-                eprintln!("{}", crate::describe(&error));
+                crate::eprintln!("{}", crate::describe(&error));
                 return ExitCode::from(130);
             }
-            eprintln!("error: {}", crate::describe(&error));
+            crate::eprintln!("error: {}", crate::describe(&error));
             ExitCode::FAILURE
         }
     }

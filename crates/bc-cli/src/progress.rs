@@ -51,7 +51,7 @@ pub fn spinner(label: &str) -> ProgressBar {
 
 /// Writes a line to standard output without tearing the bars.
 pub fn line(text: impl AsRef<str>) {
-    BARS.suspend(|| println!("{}", text.as_ref()));
+    BARS.suspend(|| crate::println!("{}", text.as_ref()));
 }
 
 /// Prints the position of `bar` from time to time, until it is finished or dropped.
@@ -67,7 +67,7 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
         let (started, mut first) = (Instant::now(), None);
         while let Some(state) = state_after(period, &bar, started, &mut first) {
             let text = if as_json { state.json(&label, &unit) } else { state.text(&label, &unit) };
-            eprintln!("{text}");
+            crate::eprintln!("{text}");
         }
     });
 }
@@ -155,11 +155,13 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(bytes))
+        // What cannot be logged is left out.
+        let _ = BARS.suspend(|| io::stderr().write_all(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -99,7 +99,7 @@ impl ShardArgs {
             Some(ShardChoice::Slurm) => from_slurm(get),
             None => {
                 if get(TASK_VARIABLE).is_some() {
-                    eprintln!(
+                    crate::eprintln!(
                         "note: {TASK_VARIABLE} is set but --shard is not: doing the whole work; give --shard slurm"
                     );
                 }
@@ -146,7 +146,10 @@ fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
     let last = number("SLURM_ARRAY_TASK_MAX")?;
     let count = match (last, number("SLURM_ARRAY_TASK_COUNT")?) {
         (Some(last), count) => {
-            let range = (last + 1).saturating_sub(first);
+            let range =
+                last.checked_sub(first).and_then(|steps| steps.checked_add(1)).with_context(|| {
+                    format!("the Slurm array from {first} (SLURM_ARRAY_TASK_MIN) to {last} (_MAX) is none")
+                })?;
             if let Some(count) = count {
                 ensure!(
                     count == range,
@@ -223,5 +226,15 @@ mod tests {
         ];
         assert!(slurm(gaps).unwrap_err().to_string().contains("gaps"));
         assert!(slurm(&[("SLURM_ARRAY_TASK_ID", "2")]).is_err());
+        for [min, max] in [["0", "18446744073709551615"], ["5", "4"]] {
+            let wrong = move |name: &str| match name {
+                "SLURM_ARRAY_TASK_ID" => Some("0".to_owned()),
+                "SLURM_ARRAY_TASK_MIN" => Some(min.to_owned()),
+                "SLURM_ARRAY_TASK_MAX" => Some(max.to_owned()),
+                _ => None,
+            };
+            let error = from_slurm(wrong).unwrap_err().to_string();
+            assert!(error.contains(max) && error.contains("is none"), "{error}");
+        }
     }
 }

@@ -121,11 +121,11 @@ impl Assembled {
         let unchanged = Index::read_provenance(path)
             .is_ok_and(|old| old.settings == provenance.settings && old.fingerprint == fingerprint);
         if unchanged {
-            println!("Nothing to do: {} is up to date.", path.display());
+            bc_cli::println!("Nothing to do: {} is up to date.", path.display());
             return Ok(());
         }
         self.writer.commit(&mut provenance)?;
-        println!("Wrote {} ({} versions).", path.display(), self.figures.versions());
+        bc_cli::println!("Wrote {} ({} versions).", path.display(), self.figures.versions());
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use crate::{locate, lock};
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
     let source = importers::open(config)?;
-    source.notes().iter().for_each(|note| println!("{note}"));
+    source.notes().iter().for_each(|note| bc_cli::println!("{note}"));
     let mut splits = checked(&source, all)?;
     // Checked before the lock makes the index's folder.
     locate::audio_folder(config)?;
@@ -44,12 +44,15 @@ pub fn run(all: &Config) -> Result<()> {
     })?;
     let assembled = assembly.finish()?;
     if let Some(first_missing) = &assembled.first_missing {
-        println!("Some versions have no file, the first: {first_missing}");
+        bc_cli::println!("Some versions have no file, the first: {first_missing}");
     }
-    print!("{}", assembled.figures.coverage);
+    bc_cli::print!("{}", assembled.figures.coverage);
     let files = assembled.figures.files;
     if assembled.verified < files {
-        println!("{} of {files} files were not verified yet; run `verify`.", files - assembled.verified);
+        bc_cli::println!(
+            "{} of {files} files were not verified yet; run `verify`.",
+            files - assembled.verified
+        );
     }
     assembled.publish(all, provenance)
 }
@@ -94,7 +97,7 @@ fn draw(splits: &mut Splits, config: &IndexConfig) -> Result<()> {
     let drawn = splits.draw_unless_given(config.seed, config.shares, &earlier);
     let Drawn { kept, new, .. } = drawn;
     if kept > 0 {
-        println!(
+        bc_cli::println!(
             "{new} new cliques; {kept} keep their splits of {} (remove the index, or change [index] seed, to draw all anew).",
             config.output.display()
         );
@@ -123,7 +126,7 @@ fn warn_of_empty(drawn: Drawn, config: &IndexConfig) {
         } else {
             "add songs, or raise its share".to_owned()
         };
-        println!(
+        bc_cli::println!(
             "Warning: the {split} split is empty, although its share is {share} ([index] shares): {remedy}."
         );
     }
@@ -145,7 +148,7 @@ fn earlier_splits(config: &IndexConfig, source: &Splits) -> Result<HashMap<Strin
         |settings: &serde_json::Value| ["source", "seed", "shares"].map(|key| settings[key].clone());
     let earlier = Index::read_provenance(path).with_context(remedy)?.settings["index"].clone();
     if drawn_by(&earlier) != drawn_by(&serde_json::json!(config)) {
-        println!("The splits are drawn anew: {} had another source, seed or shares.", path.display());
+        bc_cli::println!("The splits are drawn anew: {} had another source, seed or shares.", path.display());
         return Ok(HashMap::new());
     }
     let mut splits = HashMap::new();
@@ -160,7 +163,7 @@ fn earlier_splits(config: &IndexConfig, source: &Splits) -> Result<HashMap<Strin
     let (before, now) = (list_of(&earlier), importers::path(config));
     // A data set that was moved, or a part of it, has most of its versions in common with the whole.
     if !is_same_place(&before, now) && 2 * found < all.min(source.versions()) {
-        println!(
+        bc_cli::println!(
             "The splits are drawn anew: {} was made from {}, which is another data set than {} ({found} versions are in both).",
             path.display(),
             before.display(),

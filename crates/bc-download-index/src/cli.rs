@@ -117,14 +117,14 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
             let (versions, rendered) = synth::run(&config.synth)?;
             let folder = config.synth.output.display();
             if rendered == 0 {
-                println!("Nothing to do: {folder} has all {versions} versions.");
+                bc_cli::println!("Nothing to do: {folder} has all {versions} versions.");
             } else {
-                println!("Rendered {rendered} of {versions} versions in {folder}.");
+                bc_cli::println!("Rendered {rendered} of {versions} versions in {folder}.");
             }
             if let Some(folder) = arguments.by_song {
                 synth::by_song::copy(&config.synth, &folder)?;
                 let songs = config.synth.cliques;
-                println!("Copied them to {}, in one folder per song ({songs}).", folder.display());
+                bc_cli::println!("Copied them to {}, in one folder per song ({songs}).", folder.display());
             }
         }
         Command::Download(arguments) => {
@@ -138,7 +138,7 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
             return verify::run(&config, options);
         }
         Command::Status(arguments) => verify::status::run(&config, arguments)?,
-        Command::Config => print!("{}", config.to_commented_toml()),
+        Command::Config => bc_cli::print!("{}", config.to_commented_toml()),
     }
     Ok(Outcome::Done)
 }

@@ -14,6 +14,8 @@
 //! After this stage no program reads the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that are listed twice are found here.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "the macros of bc_cli do not panic")]
+
 pub mod assemble;
 pub mod build;
 pub mod cli;

@@ -10,6 +10,8 @@
 //! forward their arguments to it ([`forward`]). [`excerpts`] measures how well short excerpts find their works. [`baselines`]
 //! evaluates classical methods on the same features.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "the macros of bc_cli do not panic")]
+
 pub mod analysis;
 pub mod baselines;
 pub mod catalogue;

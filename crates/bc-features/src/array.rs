@@ -20,7 +20,7 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
         let features =
             extractor.file_exact(path).with_context(|| format!("cannot transform {}", path.display()))?;
         array::write(&out, &Matrix { columns: features.frames, values: features.magnitude })?;
-        println!(
+        bc_cli::println!(
             "{}: {} bins x {} frames, a frame every {:.2} ms, from {} ({:.1} s)",
             out.display(),
             settings.bins,

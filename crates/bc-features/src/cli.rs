@@ -203,7 +203,7 @@ pub fn main(mut arguments: Arguments) -> Result<Outcome> {
         Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,
         Command::Plot(args) => plot::run(&config.features, &args.what, &args.out)?,
         Command::Inspect => inspect::run(&config.features)?,
-        Command::Config => print!("{}", config.to_commented_toml()),
+        Command::Config => bc_cli::print!("{}", config.to_commented_toml()),
     }
     Ok(Outcome::Done)
 }

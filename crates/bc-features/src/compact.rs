@@ -22,7 +22,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     let folder = Folder::open(&config.output, Shard::WHOLE)?;
     let dropped = tidy::parts(&folder, &HashSet::new())?;
     if dropped > 0 {
-        println!("{}: dropped {dropped} rows that newer parts replace", config.output.display());
+        bc_cli::println!("{}: dropped {dropped} rows that newer parts replace", config.output.display());
     }
     let Some((parts, sizes)) = part_sizes(config)? else {
         bail!("there are no features in {}; nothing to merge", config.output.display());
@@ -43,7 +43,11 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     }
     bar.finish_and_clear();
     merge_failures(&folder)?;
-    println!("{}: {before} parts before, {} now", config.output.display(), before - merged + new_parts);
+    bc_cli::println!(
+        "{}: {before} parts before, {} now",
+        config.output.display(),
+        before - merged + new_parts
+    );
     Ok(())
 }
 
@@ -53,7 +57,7 @@ fn merge_failures(folder: &Folder) -> Result<()> {
     let [_, .., newest] = &tables[..] else { return Ok(()) };
     let provenance = failures::provenance_of(newest)?;
     tidy::failures(folder, &tidy::last_failures(folder)?, &provenance)?;
-    println!("{}: {} failure tables merged into one", folder.path().display(), tables.len());
+    bc_cli::println!("{}: {} failure tables merged into one", folder.path().display(), tables.len());
     Ok(())
 }
 

@@ -64,7 +64,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     tidy_folder(config, &versions, folder, &after)?;
     if after.pending == 0 {
         let failed = after.failed.len();
-        println!(
+        bc_cli::println!(
             "Nothing to do: features of {} of {} usable versions{} are in {} ({failed} failed before; --retry tries them again).",
             after.in_shard - failed,
             after.in_shard,
@@ -72,7 +72,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
             config.output.display(),
         );
         if let Some(note) = &after.other_extractor {
-            println!("{note}");
+            bc_cli::println!("{note}");
         }
     } else {
         total.print(config, &after, started.elapsed().as_secs_f64());
@@ -122,11 +122,11 @@ impl RunTotals {
                 config.output.join("failures*.parquet").display()
             );
         }
-        println!("{text}");
-        print!("{}", list_failures(&after.failed));
+        bc_cli::println!("{text}");
+        bc_cli::print!("{}", list_failures(&after.failed));
         let tries = self.tries.load(Ordering::Relaxed);
         if tries > 0 {
-            println!("{tries} further tries at files were needed because of I/O errors");
+            bc_cli::println!("{tries} further tries at files were needed because of I/O errors");
         }
     }
 }
@@ -262,7 +262,7 @@ fn tidy_folder(
     if folder.is_exclusive() {
         let dropped = with_retries(config, || tidy::parts(&folder, &after.stale))?;
         if dropped > 0 {
-            println!("{}: dropped {dropped} rows that are out of date", config.output.display());
+            bc_cli::println!("{}: dropped {dropped} rows that are out of date", config.output.display());
         }
         return with_retries(config, || tidy::failures(&folder, &after.failed, &provenance));
     }
@@ -328,7 +328,7 @@ fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
 fn print_plan(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usize, part_of: &str) {
     let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
     let guessed = pending.iter().any(|version| version.guessed);
-    println!(
+    bc_cli::println!(
         "Extracting {} of {usable} usable versions{part_of} ({}{:.2} h of audio) to {}",
         pending.len(),
         if guessed { "judged by file sizes, about " } else { "" },

@@ -31,8 +31,8 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
         count += row.magnitude.len() as u64;
         Ok(())
     })?;
-    println!("{}", config.output.display());
-    println!(
+    bc_cli::println!("{}", config.output.display());
+    bc_cli::println!(
         "  transform    {} bins from {:.3} Hz, {} per octave, {} Hz, hop {}, pooled by {} ({:.1} ms per column)",
         settings.bins,
         settings.fmin_hz,
@@ -43,15 +43,15 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
         1e3 * settings.column_seconds()
     );
     for (extractor, rows) in set.extractors() {
-        println!("  extractor    {extractor} ({rows} rows)");
+        bc_cli::println!("  extractor    {extractor} ({rows} rows)");
     }
-    println!("  versions     {}", set.rows.len());
-    println!("  part files   {}", set.parts.len());
-    println!("  audio        {:.2} h", frames as f64 * settings.column_seconds() / 3600.0);
-    println!("  size         {:.1} MB", bytes as f64 / 1e6);
-    println!("  values       {min:.4} to {max:.4}, mean {:.4}", sum / count.max(1) as f64);
-    println!("  fingerprint  {}", set.fingerprint());
-    print!("{}", undecodable_frames(&set.rows, config.max_error_share));
+    bc_cli::println!("  versions     {}", set.rows.len());
+    bc_cli::println!("  part files   {}", set.parts.len());
+    bc_cli::println!("  audio        {:.2} h", frames as f64 * settings.column_seconds() / 3600.0);
+    bc_cli::println!("  size         {:.1} MB", bytes as f64 / 1e6);
+    bc_cli::println!("  values       {min:.4} to {max:.4}, mean {:.4}", sum / count.max(1) as f64);
+    bc_cli::println!("  fingerprint  {}", set.fingerprint());
+    bc_cli::print!("{}", undecodable_frames(&set.rows, config.max_error_share));
     Ok(())
 }
 

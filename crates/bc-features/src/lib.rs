@@ -15,6 +15,8 @@
 //!
 //! Because parts are only added, a killed run, a grown index, or concurrent runs of any shards lose no rows.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "the macros of bc_cli do not panic")]
+
 pub mod array;
 pub mod cli;
 pub mod compact;

@@ -112,7 +112,7 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
     let count = |split| jobs.iter().filter(|job| job.split == split).count();
     let works: BTreeSet<usize> = jobs.iter().map(|job| job.work).collect();
     let left = catalogue.works.len() - works.len();
-    println!(
+    bc_cli::println!(
         "{} training and {} validation versions of {} works are in {} ({painted} painted now, {:.0} each second; {left} works are in no list).",
         count(Split::Train),
         count(Split::Val),

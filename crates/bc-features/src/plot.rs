@@ -35,7 +35,7 @@ pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
     let seconds = frames as f64 * settings.column_seconds();
     let title = path.file_name().map_or_else(|| what.to_owned(), |name| name.to_string_lossy().into_owned());
     draw(out, &title, &settings, &magnitudes, frames)?;
-    println!("{}: {title}, {} bins x {frames} frames, {seconds:.1} s", out.display(), settings.bins);
+    bc_cli::println!("{}: {title}, {} bins x {frames} frames, {seconds:.1} s", out.display(), settings.bins);
     Ok(())
 }
 

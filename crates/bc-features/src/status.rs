@@ -54,8 +54,8 @@ pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
             format!("{:.2}", count.pending_hours),
         ]);
     }
-    println!("{}", config.output.display());
-    println!("{table}");
+    bc_cli::println!("{}", config.output.display());
+    bc_cli::println!("{table}");
     if let Some(rows) = &survey.rows {
         print_parts(rows, &stale(&survey, rows));
     }
@@ -99,16 +99,16 @@ fn print_json(
     let (parts, rows, superseded, content) = survey.rows.as_ref().map_or((0, 0, 0, ""), |rows| {
         (rows.parts.parts.len(), rows.count(), rows.superseded.iter().sum(), rows.content.as_str())
     });
-    println!("{{");
-    println!("\"folder\": {},", text(&config.output.to_string_lossy())?);
-    println!("\"index\": {},", text(&versions.index)?);
-    println!("\"content\": {},", text(content)?);
-    println!("\"versions\": {},", versions.usable.len());
-    println!("\"parts\": {parts},");
-    println!("\"rows\": {rows},");
-    println!("\"superseded\": {superseded},");
-    println!("\"stale\": {},", survey.stale.len());
-    println!("\"shards\": {}\n}}", bc_cli::json_lines(counts)?);
+    bc_cli::println!("{{");
+    bc_cli::println!("\"folder\": {},", text(&config.output.to_string_lossy())?);
+    bc_cli::println!("\"index\": {},", text(&versions.index)?);
+    bc_cli::println!("\"content\": {},", text(content)?);
+    bc_cli::println!("\"versions\": {},", versions.usable.len());
+    bc_cli::println!("\"parts\": {parts},");
+    bc_cli::println!("\"rows\": {rows},");
+    bc_cli::println!("\"superseded\": {superseded},");
+    bc_cli::println!("\"stale\": {},", survey.stale.len());
+    bc_cli::println!("\"shards\": {}\n}}", bc_cli::json_lines(counts)?);
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn print_parts(rows: &Rows, stale: &[usize]) {
     let parts = &rows.parts.parts;
     if parts.len() > MAX_LISTED {
         let with = |counts: &[usize]| counts.iter().filter(|count| **count > 0).count();
-        println!(
+        bc_cli::println!(
             "{} parts hold {} versions; {} have rows that are out of date, {} rows that newer parts replace",
             parts.len(),
             rows.count(),
@@ -134,16 +134,16 @@ fn print_parts(rows: &Rows, stale: &[usize]) {
             if replaced > 0 {
                 text += &format!(", {replaced} more that newer parts replace (`extract` drops them)");
             }
-            println!("{text}");
+            bc_cli::println!("{text}");
         }
     }
     let extractors = rows.extractors();
     if extractors.len() > 1 {
-        println!(
+        bc_cli::println!(
             "rows are of several extractors, which later stages refuse; `extract --renew` recomputes the old ones:"
         );
         for (extractor, rows) in extractors {
-            println!("  {rows} rows by {extractor}");
+            bc_cli::println!("  {rows} rows by {extractor}");
         }
     }
 }

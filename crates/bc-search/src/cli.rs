@@ -115,7 +115,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Serve(args) => commands::serve(config, args).map(Into::into),
         Command::Bench(args) => commands::bench(&args).map(Into::into),
         Command::Config => {
-            print!("{}", config.to_commented_toml());
+            bc_cli::print!("{}", config.to_commented_toml());
             Ok(Outcome::Done)
         }
     }

@@ -9,6 +9,8 @@
 //! [`serve`] offers all of this over HTTP, with a web page. Another program can open an index with [`answer::Searcher::open`], search
 //! it from several threads, and switch to the [`answer::Searcher::newer`] generation when others have added ([`add`]).
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "the macros of bc_cli do not panic")]
+
 pub mod add;
 pub mod aligned;
 pub mod ann;

@@ -27,7 +27,7 @@ pub enum Format {
 /// Writes lines to standard output in one format; the header is written once.
 pub struct Printer {
     format: Format,
-    csv: csv::Writer<std::io::Stdout>,
+    csv: csv::Writer<bc_cli::output::Stdout>,
     header_written: bool,
 }
 
@@ -60,7 +60,7 @@ impl Printer {
     /// A printer for one format.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), header_written: false }
+        Self { format, csv: csv::Writer::from_writer(bc_cli::output::Stdout), header_written: false }
     }
 
     fn write_header(&mut self, names: &[&str]) -> Result<()> {
@@ -72,7 +72,7 @@ impl Printer {
     }
 
     fn print_json(value: &impl Serialize) -> Result<()> {
-        println!("{}", serde_json::to_string(value)?);
+        bc_cli::println!("{}", serde_json::to_string(value)?);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Printer {
     /// Standard output is closed.
     pub fn answer(&mut self, answer: &Answer) -> Result<()> {
         match self.format {
-            Format::Table => println!("{}", answer::table(answer)),
+            Format::Table => bc_cli::println!("{}", answer::table(answer)),
             Format::Jsonl => Self::print_json(answer)?,
             Format::Csv => {
                 self.write_header(&ANSWER_COLUMNS)?;
@@ -128,7 +128,7 @@ impl Printer {
     /// # Errors
     /// Standard output is closed.
     pub fn failure(&mut self, failure: &Failure) -> Result<()> {
-        eprintln!("error: {}", failure.error);
+        bc_cli::eprintln!("error: {}", failure.error);
         match self.format {
             Format::Table => {}
             Format::Jsonl => Self::print_json(failure)?,
@@ -200,10 +200,10 @@ impl Printer {
         if stretches.is_empty() {
             let text = format!("nothing of the index was found in {}", file.display());
             if self.format == Format::Table {
-                println!("{text}");
+                bc_cli::println!("{text}");
                 return Ok(());
             }
-            eprintln!("{text}");
+            bc_cli::eprintln!("{text}");
         }
         let format = self.format;
         let time_text = |seconds: f64| match format {
@@ -277,7 +277,7 @@ impl Printer {
             }
         }
         if self.format == Format::Table {
-            println!("{table}\n{count} recordings");
+            bc_cli::println!("{table}\n{count} recordings");
         }
         self.csv.flush()?;
         Ok(())
@@ -306,7 +306,7 @@ impl Printer {
             }
         }
         if self.format == Format::Table {
-            println!("{table}");
+            bc_cli::println!("{table}");
         }
         Ok(self.csv.flush()?)
     }

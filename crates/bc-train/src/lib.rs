@@ -16,6 +16,8 @@
 //! and a position ([`randomness`]). That is why a killed run can continue from its last
 //! checkpoint as if nothing had happened, bit for bit on the CPU.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "the macros of bc_cli do not panic")]
+
 pub mod augment;
 pub mod bench;
 pub mod best;

@@ -107,10 +107,10 @@ pub fn fetch_all(
     bar.finish_and_clear();
     // Fails, as it should, if an unfinished file is left for the next run or another process works there.
     let _ = std::fs::remove_dir(&workers.incoming);
-    println!("Fetched {}, failed {}.", done.into_inner(), failed.load(SeqCst));
+    bc_cli::println!("Fetched {}, failed {}.", done.into_inner(), failed.load(SeqCst));
     let elsewhere = elsewhere.into_inner();
     if elsewhere > 0 {
-        println!("{elsewhere} were left to another process that is fetching them.");
+        bc_cli::println!("{elsewhere} were left to another process that is fetching them.");
     }
     Ok(Fetched { failed: failed.into_inner(), blocked: workers.blocked.into_inner() })
 }

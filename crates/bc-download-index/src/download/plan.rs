@@ -101,20 +101,20 @@ impl Counts {
     fn print(&self, jobs: usize, left: usize) {
         let Self { done, gone, without_address, not_a_file_name } = self;
         let limited = if jobs < left { format!(" of {left}") } else { String::new() };
-        println!("{done} are there, {gone} are gone for good, {jobs}{limited} to fetch.");
+        bc_cli::println!("{done} are there, {gone} are gone for good, {jobs}{limited} to fetch.");
         if *gone > 0 {
-            println!(
+            bc_cli::println!(
                 "What is gone is not asked for; `--retry-gone` asks again. What needs cookies or is barred from a \
                  country is asked for again once [download] cookies, proxy or format change."
             );
         }
         if *without_address > 0 {
-            println!(
+            bc_cli::println!(
                 "{without_address} have no address in the list; [download] url can make one from the version id."
             );
         }
         if *not_a_file_name > 0 {
-            println!(
+            bc_cli::println!(
                 "{not_a_file_name} are not fetched, as their ids name no file (a slash, a control character, more than \
                  {MAX_ID_BYTES} bytes, or only upper and lower case differ from another id in a folder that does not \
                  distinguish them); put their files where the list says."

@@ -45,7 +45,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let plan::Plan { jobs, open } =
         plan::plan(versions, config, plan::Selection { shard, limit, retry_gone, access: &access })?;
     if options.dry_run {
-        jobs.iter().for_each(|job| println!("{}  {}", job.id, job.url));
+        jobs.iter().for_each(|job| bc_cli::println!("{}  {}", job.id, job.url));
         return Ok(Outcome::Done);
     }
     incoming::sweep(&folder.join(incoming::INCOMING), &open);
@@ -59,7 +59,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     if options.shard == Shard::WHOLE {
         update::index(config, |_| Ok(()))?;
     } else {
-        println!(
+        bc_cli::println!(
             "Part {} leaves the index as it is; when all parts are done, `build` or `verify` brings in what came.",
             options.shard
         );

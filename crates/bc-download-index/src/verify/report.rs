@@ -16,15 +16,15 @@ const MAX_LINES: usize = 20;
 
 /// Prints counts, faults and remarks.
 pub fn print(assembled: &Assembled) {
-    print!("{}{}", counts(&assembled.figures), assembled.figures.coverage);
+    bc_cli::print!("{}{}", counts(&assembled.figures), assembled.figures.coverage);
     for (title, lines) in sections(assembled) {
         if lines.is_empty() {
             continue;
         }
-        println!("\n{title}: {}", lines.len());
-        lines.iter().take(MAX_LINES).for_each(|line| println!("  {line}"));
+        bc_cli::println!("\n{title}: {}", lines.len());
+        lines.iter().take(MAX_LINES).for_each(|line| bc_cli::println!("  {line}"));
         if lines.len() > MAX_LINES {
-            println!("  ... and {} more, in coverage.md", lines.len() - MAX_LINES);
+            bc_cli::println!("  ... and {} more, in coverage.md", lines.len() - MAX_LINES);
         }
     }
 }

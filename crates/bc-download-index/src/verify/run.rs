@@ -139,7 +139,7 @@ impl SkippedFiles {
         for (count, what) in lines {
             let count = count.load(Relaxed);
             if count > 0 {
-                println!("{count} files {what}.");
+                bc_cli::println!("{count} files {what}.");
             }
         }
     }

@@ -51,12 +51,12 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
         counts[*shard].pending += usize::from(!known);
     }
     if args.json {
-        println!("{{\n\"shards\": {}\n}}", bc_cli::json_lines(&counts)?);
+        bc_cli::println!("{{\n\"shards\": {}\n}}", bc_cli::json_lines(&counts)?);
         return Ok(());
     }
-    println!("shard        files  not looked at");
+    bc_cli::println!("shard        files  not looked at");
     for Counts { shard, files, pending } in counts {
-        println!("{:<12} {files:>5} {pending:>14}", Shard { index: shard - 1, count: shards });
+        bc_cli::println!("{:<12} {files:>5} {pending:>14}", Shard { index: shard - 1, count: shards });
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
     cli.threads.install()?;
     match cli.command {
         Command::Config => {
-            print!("{}", config.to_commented_toml());
+            bc_cli::print!("{}", config.to_commented_toml());
             Ok(Outcome::Done)
         }
         Command::Run => evaluate(&config).map(Into::into),
@@ -112,11 +112,11 @@ pub fn main(cli: Cli) -> Result<Outcome> {
 
 fn evaluate(config: &Config) -> Result<()> {
     let results = stage::run(config)?;
-    println!("{}\n{}", stage::summary(&results.measured), results.measured.rules);
+    bc_cli::println!("{}\n{}", stage::summary(&results.measured), results.measured.rules);
     if results.up_to_date {
-        println!("Nothing to do: {} is up to date.", config.eval.output.display());
+        bc_cli::println!("Nothing to do: {} is up to date.", config.eval.output.display());
     }
-    println!("The report: {}", results.report.display());
+    bc_cli::println!("The report: {}", results.report.display());
     Ok(())
 }
 
@@ -128,7 +128,7 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
     match (args.npy.flatten(), args.out) {
         (Some(array), Some(out)) if args.audio.is_empty() => {
             let (tracks, dim) = inference::run(&config, &array, &out)?;
-            println!("{tracks} embeddings of {dim} in {}", out.display());
+            bc_cli::println!("{tracks} embeddings of {dim} in {}", out.display());
         }
         (Some(_), None) => bail!("--npy FILE needs --out FILE.npy"),
         (Some(_), Some(_)) => bail!("give audio files or --npy FILE, not both"),
@@ -140,7 +140,7 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
         (None, Some(out)) => {
             let request = catalogue::Request { audio: args.audio, windows, shard: args.shard.resolve()? };
             let added = catalogue::add(&config, &request, &out)?;
-            println!("{}", describe_added(&added, &out));
+            bc_cli::println!("{}", describe_added(&added, &out));
             if write_npy && out.exists() {
                 export::vectors(&out, out.parent().unwrap_or(Path::new("")))?;
             }
@@ -150,7 +150,10 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
             if windows.is_some() {
                 bail!("--window cuts audio files; features are embedded as whole tracks");
             }
-            println!("{}", describe_status(embed::run(&config, args.shard.resolve()?)?, &default_path));
+            bc_cli::println!(
+                "{}",
+                describe_status(embed::run(&config, args.shard.resolve()?)?, &default_path)
+            );
             if write_npy && default_path.exists() {
                 export::vectors(&default_path, &config.eval.output)?;
             }
@@ -190,7 +193,7 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
             metrics::of_embeddings(&embeddings, args.candidates.as_deref(), &policy, args.seed)?
         }
     };
-    println!("{}\n{}", metrics::table(&measured), measured.rules);
+    bc_cli::println!("{}\n{}", metrics::table(&measured), measured.rules);
     if let Some(out) = args.json {
         saving::write_json(&out, &measured)?;
     }
@@ -200,13 +203,13 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
 fn measure_baselines(config: &Config, args: &BaselinesArgs) -> Result<()> {
     let path = baselines::path_of(config);
     let outcome = baselines::run(config, &args.methods())?;
-    println!("{}", baselines::table(config)?);
+    bc_cli::println!("{}", baselines::table(config)?);
     match outcome {
-        baselines::Outcome::UpToDate => println!("Nothing to do: {} is up to date.", path.display()),
+        baselines::Outcome::UpToDate => bc_cli::println!("Nothing to do: {} is up to date.", path.display()),
         baselines::Outcome::Written(measured) => {
-            println!("{}\n{}", measured.rules, path.display());
+            bc_cli::println!("{}\n{}", measured.rules, path.display());
             if config.eval.output.join("report.html").exists() {
-                println!("`bc-eval report` adds them to the report.");
+                bc_cli::println!("`bc-eval report` adds them to the report.");
             }
         }
     }
@@ -215,8 +218,8 @@ fn measure_baselines(config: &Config, args: &BaselinesArgs) -> Result<()> {
 
 fn measure_excerpts(config: &Config, args: &ExcerptsArgs) -> Result<()> {
     let measured = excerpts::run(config, &args.seconds)?;
-    println!("{}\n{}; {}", excerpts::table(&measured), measured.compared, measured.rules);
-    println!("{}", excerpts::path_of(config).display());
+    bc_cli::println!("{}\n{}; {}", excerpts::table(&measured), measured.compared, measured.rules);
+    bc_cli::println!("{}", excerpts::path_of(config).display());
     Ok(())
 }
 
@@ -230,7 +233,7 @@ fn write_report(config: &Config, args: ReportArgs) -> Result<()> {
     let out = args.out.unwrap_or_else(|| folders[0].clone());
     let sources: Vec<report::Source> = folders.into_iter().map(report::Source::from_folder).collect();
     report::write(&sources, &out)?;
-    println!("{}", out.join("report.html").display());
+    bc_cli::println!("{}", out.join("report.html").display());
     Ok(())
 }
 
@@ -239,14 +242,14 @@ fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     let calibration = Calibration::from_embeddings(&path, &Embeddings::read(&path)?)?;
     let out = args.out.unwrap_or_else(|| calibration::default_path(&path));
     saving::write_json(&out, &calibration)?;
-    println!("{}\n{}", calibration.tables(), out.display());
+    bc_cli::println!("{}\n{}", calibration.tables(), out.display());
     Ok(())
 }
 
 /// Returns the result of adding audio files as a sentence; failures are printed to standard error.
 fn describe_added(added: &Added, path: &Path) -> String {
     for failure in &added.failed {
-        eprintln!("failed: {}: {}", failure.file, failure.error);
+        bc_cli::eprintln!("failed: {}: {}", failure.file, failure.error);
     }
     let already_present = match added.already_present {
         0 => String::new(),
@@ -285,16 +288,16 @@ fn export_files(mut config: Config, args: ExportArgs) -> Result<()> {
             origin.require_same(&embeddings, &Origin::from_embedder(embedder), &checkpoint)?;
         }
         let count = export::vectors(&embeddings, &args.out)?;
-        println!("{count} vectors in {}", args.out.join("embeddings.npy").display());
+        bc_cli::println!("{count} vectors in {}", args.out.join("embeddings.npy").display());
     }
     if let Some(embedder) = embedder {
         let path = args.out.join("network.safetensors");
         let count = export::network(&embedder, &config.eval, &path)?;
-        println!("{count} weights in {}", path.display());
+        bc_cli::println!("{count} weights in {}", path.display());
         if args.onnx {
             let path = args.out.join("network.onnx");
             export::onnx(&embedder, &path)?;
-            println!("the network in {}", path.display());
+            bc_cli::println!("the network in {}", path.display());
         }
     }
     Ok(())

@@ -32,17 +32,20 @@ pub fn describe(added: &Added, index: &Path) -> String {
 /// Prints what is wrong with files, and which files were passed over.
 fn print_problems(added: &Added) {
     for failure in &added.failed {
-        eprintln!("failed: {}: {}", failure.file, failure.error);
+        bc_cli::eprintln!("failed: {}: {}", failure.file, failure.error);
     }
     for Damaged { file, duration_s, declared_s } in &added.damaged {
         let cut_off = CutOff { duration_s: *duration_s, declared_s: *declared_s };
-        eprintln!("warning: {file} {cut_off}; it was added as it is");
+        bc_cli::eprintln!("warning: {file} {cut_off}; it was added as it is");
     }
     if let Some(skipped) = files::describe_skipped(&added.skipped) {
-        eprintln!("{skipped}");
+        bc_cli::eprintln!("{skipped}");
     }
     if added.without_work > 0 {
-        eprintln!("{} files got no work: they are directly in the folder that was given", added.without_work);
+        bc_cli::eprintln!(
+            "{} files got no work: they are directly in the folder that was given",
+            added.without_work
+        );
     }
 }
 
@@ -65,14 +68,14 @@ fn print_known(added: &Added) {
         *folders.entry(&absent.folder).or_default() += 1;
     }
     for (folder, count) in folders {
-        eprintln!(
+        bc_cli::eprintln!(
             "warning: {folder} is absent or empty (a disk that is not mounted?), and {count} of the files have the audio of recordings \
              below it. Most others below it were not found, so all of them keep their paths. If the files were moved, run \
              `bc-search replace` with the same arguments"
         );
     }
     if let Some(first) = added.kept_works.first() {
-        eprintln!(
+        bc_cli::eprintln!(
             "{} recordings keep their works, although their folders have other names, such as {}: it keeps {:?}, its folder is {:?} \
              (`bc-search replace` with the same arguments changes such works)",
             added.kept_works.len(),
@@ -86,9 +89,9 @@ fn print_known(added: &Added) {
 /// Prints the first of `all`, one line each, and the number of the others.
 fn print_first<T>(all: &[T], what: &str, line: impl Fn(&T) -> String) {
     for one in all.iter().take(MAX_PRINTED) {
-        eprintln!("{}", line(one));
+        bc_cli::eprintln!("{}", line(one));
     }
     if all.len() > MAX_PRINTED {
-        eprintln!("and {} more {what} (--json lists all)", all.len() - MAX_PRINTED);
+        bc_cli::eprintln!("and {} more {what} (--json lists all)", all.len() - MAX_PRINTED);
     }
 }

@@ -57,6 +57,9 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         printer.failure(failure)?;
     }
     for names in names.chunks(BATCH.min(4 * rayon::current_num_threads().max(1))) {
+        if bc_cli::output::is_lost() {
+            break;
+        }
         failed += answer_batch(&searcher, names, args.align.unwrap_or(0), &mut printer)?;
     }
     outcome(failed, all)
@@ -117,9 +120,9 @@ pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     };
     let comparison = compare::run(&config, [&args.a, &args.b], &options)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        bc_cli::println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        println!("{}", compare::sentence(&comparison));
+        bc_cli::println!("{}", compare::sentence(&comparison));
     }
     Ok(())
 }
@@ -140,9 +143,9 @@ pub fn add(mut config: Config, args: AddArgs, conflicts: ConflictPolicy) -> Resu
     };
     let added = crate::add::add(&config, &request, &args.index)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&added)?);
+        bc_cli::println!("{}", serde_json::to_string_pretty(&added)?);
     } else {
-        println!("{}", super::added::describe(&added, &args.index));
+        bc_cli::println!("{}", super::added::describe(&added, &args.index));
     }
     Ok(Outcome::of_failures(added.failed.len() as u64))
 }
@@ -166,9 +169,9 @@ pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
     ensure!(!removed.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
     let unmatched = unmatched_selectors(args, &selectors, &removed);
     for selector in &unmatched {
-        eprintln!("warning: {} holds no recording with {selector}", args.index.display());
+        bc_cli::eprintln!("warning: {} holds no recording with {selector}", args.index.display());
     }
-    println!("{} recordings removed from {}", removed.len(), args.index.display());
+    bc_cli::println!("{} recordings removed from {}", removed.len(), args.index.display());
     Ok(Outcome::of_failures(unmatched.len() as u64))
 }
 
@@ -187,7 +190,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     for other in &args.others {
         let (new, already_present) = change::merge(&args.index, &Index::open(other)?)
             .with_context(|| format!("cannot merge {} into {}", other.display(), args.index.display()))?;
-        println!(
+        bc_cli::println!(
             "{new} recordings of {} added to {}, {already_present} already present",
             other.display(),
             args.index.display()
@@ -198,7 +201,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
 
 pub fn compact(index: &Path) -> Result<()> {
     let (before, after) = change::compact(index)?;
-    println!("{}: {before} vectors before, {after} now, in one segment", index.display());
+    bc_cli::println!("{}: {before} vectors before, {after} now, in one segment", index.display());
     Ok(())
 }
 
@@ -233,16 +236,17 @@ pub fn info(args: &InfoArgs) -> Result<()> {
             "settings": manifest.provenance.settings,
             "fingerprint": manifest.provenance.fingerprint,
         });
-        println!("{}", serde_json::to_string_pretty(&information)?);
+        bc_cli::println!("{}", serde_json::to_string_pretty(&information)?);
         return Ok(());
     }
     if let Some(compare) = &manifest.compare {
-        println!(
+        bc_cli::println!(
             "{short_windows} short windows of {} s every {} s are stored in addition",
-            compare.window_s, compare.step_s
+            compare.window_s,
+            compare.step_s
         );
     }
-    println!(
+    bc_cli::println!(
         "{}: {} recordings ({removed} removed ones still take space), {} in {} segments, vectors of {} numbers as {}\n\
          network {network}, layer {}, input {}",
         args.index.display(),
@@ -273,7 +277,7 @@ pub fn list(args: &ListArgs) -> Result<Outcome> {
     Printer::new(args.format.format()).recordings(rows)?;
     let absent: Vec<&String> = args.work.iter().filter(|work| !listed.contains(*work)).collect();
     for work in &absent {
-        eprintln!("warning: {} holds no recording with --work {work}", args.index.display());
+        bc_cli::eprintln!("warning: {} holds no recording with --work {work}", args.index.display());
     }
     Ok(Outcome::of_failures(absent.len() as u64))
 }
@@ -282,10 +286,10 @@ pub fn verify(index: &Path) -> Result<Outcome> {
     let mut damaged = index::verify(index)?;
     damaged.extend(ann::damaged(index, &Manifest::read(index)?));
     for line in &damaged {
-        eprintln!("damaged: {line}");
+        bc_cli::eprintln!("damaged: {line}");
     }
     ensure!(damaged.is_empty(), "{} is damaged; make it again, or merge a copy of it", index.display());
-    println!("{} is intact: every file matches the hash in its manifest", index.display());
+    bc_cli::println!("{} is intact: every file matches the hash in its manifest", index.display());
     Ok(Outcome::Done)
 }
 
@@ -298,10 +302,10 @@ pub fn ann_build(args: &AnnBuildArgs) -> Result<()> {
     let graphs = ann::build(&args.index, settings)?;
     for graph in &graphs {
         if args.json {
-            println!("{}", serde_json::to_string(graph)?);
+            bc_cli::println!("{}", serde_json::to_string(graph)?);
             continue;
         }
-        println!(
+        bc_cli::println!(
             "{}: a graph of {} vectors in {:.1} s, {:.0} bytes per vector; it finds {:.1} % of the ten nearest, in {:.2} ms per query \
              (exact: {:.2} ms, in a batch)",
             graph.segment,
@@ -314,7 +318,7 @@ pub fn ann_build(args: &AnnBuildArgs) -> Result<()> {
         );
     }
     if graphs.is_empty() {
-        println!(
+        bc_cli::println!(
             "{}: nothing to build; every segment of {} vectors or more has its graph",
             args.index.display(),
             args.min_vectors
@@ -335,7 +339,7 @@ pub fn ann_remove(index: &Path) -> Result<()> {
             }
         }
     }
-    println!("{}: {removed} graphs removed; searches are exact", index.display());
+    bc_cli::println!("{}: {removed} graphs removed; searches are exact", index.display());
     Ok(())
 }
 
@@ -343,7 +347,7 @@ pub fn import(args: &ImportArgs) -> Result<Outcome> {
     let mut id_conflicts = 0;
     for path in &args.embeddings {
         let imported = import::import(path, &args.index, args.storage.map(Storage::from))?;
-        println!(
+        bc_cli::println!(
             "{} recordings of {} added to {}, {} already present, {} left out because other audio has their id",
             imported.new,
             path.display(),
@@ -394,14 +398,14 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;
     if let Some(duplicates::Recall { sampled, pairs, found }) = recall {
-        eprintln!(
+        bc_cli::eprintln!(
             "not all pairs were compared: {found} of the {pairs} pairs of {sampled} sampled recordings that were compared with all others \
              were found (--exact compares all)"
         );
     }
     if format == Format::Table {
         let groups = pairs.iter().map(|pair| pair.group).max().unwrap_or(0);
-        println!("{} pairs, {groups} groups among {} recordings", pairs.len(), searcher.index.len());
+        bc_cli::println!("{} pairs, {groups} groups among {} recordings", pairs.len(), searcher.index.len());
     }
     Ok(())
 }
@@ -421,7 +425,7 @@ pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
             Ok(stretches) => printer.timeline(file, &stretches)?,
             Err(error) if args.files.len() == 1 => return Err(error),
             Err(error) => {
-                eprintln!("error: {}", bc_cli::describe(&error));
+                bc_cli::eprintln!("error: {}", bc_cli::describe(&error));
                 failed += 1;
             }
         }
@@ -431,7 +435,7 @@ pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
 
 pub fn export(args: &ExportArgs) -> Result<()> {
     let count = export::export(&Index::open(&args.index)?, args.to, &args.out)?;
-    println!("{count} vectors in {}", args.out.display());
+    bc_cli::println!("{count} vectors in {}", args.out.display());
     Ok(())
 }
 
@@ -494,14 +498,14 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     };
     let bench = Bench::build(folder, options)?;
     for times in bench.build_times() {
-        println!("{}", serde_json::to_string(times)?);
+        bc_cli::println!("{}", serde_json::to_string(times)?);
     }
     for variant in bench.variants() {
-        println!("{}", serde_json::to_string(&bench.measure(&variant)?)?);
+        bc_cli::println!("{}", serde_json::to_string(&bench.measure(&variant)?)?);
     }
     if args.in_turn {
         bench.write_queries(folder)?;
-        println!("{}", json!({ "ready": bench.variants() }));
+        bc_cli::println!("{}", json!({ "ready": bench.variants() }));
         bench.time_requests(std::io::stdin().lock(), std::io::stdout().lock())?;
     }
     Ok(())

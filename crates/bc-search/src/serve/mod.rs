@@ -21,7 +21,6 @@ mod routes;
 mod state;
 mod upload;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,12 +48,11 @@ pub fn run(config: &Config, path: &Path, options: Options) -> Result<()> {
             .await
             .with_context(|| format!("cannot listen on {listen}; name another address with --listen"))?;
         let address = listener.local_addr()?;
-        println!(
+        bc_cli::println!(
             "bc-search: {} recordings of {} on http://{address} (Ctrl-C stops)",
             state.searcher().index.len(),
             path.display()
         );
-        std::io::stdout().flush()?;
         tokio::spawn(state::follow(state.clone()));
         listen::serve(listener, routes::router(&state, address), state.clone()).await
     })?;
