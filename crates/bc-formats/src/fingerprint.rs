@@ -70,6 +70,10 @@ pub fn digest(text: impl AsRef<[u8]>) -> Digest {
 pub fn of_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut hashed = || -> std::io::Result<()> {
+        // Opening a named pipe waits for a writer, and a device may have no end.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
         // Read, not mapped: the pages of a mapped file count as memory of the process.
         let file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();

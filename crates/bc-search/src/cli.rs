@@ -100,7 +100,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Add(args) => commands::add(config, args, ConflictPolicy::KeepOld),
         Command::Replace(args) => commands::add(config, args, ConflictPolicy::Replace),
         Command::Remove(args) => commands::remove(&args),
-        Command::Merge(args) => commands::merge(&args).map(Into::into),
+        Command::Merge(args) => commands::merge(&args),
         Command::Compact(args) => commands::compact(&args.index).map(Into::into),
         Command::Info(args) => commands::info(&args).map(Into::into),
         Command::List(args) => commands::list(&args),

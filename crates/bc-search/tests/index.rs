@@ -44,11 +44,11 @@ fn list_sets_works_codes_and_additional_columns() {
     assert_eq!((hits.len(), &hits[0]["work"], &hits[0]["versions"]), (1, &"W0".into(), &2.into()));
     let search = [&["search", "music/0.wav", "--index", "i", "--json"][..], &NETWORK].concat();
     let hit = answers(folder.path(), &search).remove(0)["hits"][0].clone();
-    for (name, value) in
-        [("title", "Zero"), ("performer", "Ann"), ("isrc", "QZ1"), ("iswc", "T-1"), ("label", "blue")]
-    {
+    for (name, value) in [("title", "Zero"), ("performer", "Ann"), ("isrc", "QZ1"), ("iswc", "T-1")] {
         assert_eq!(hit[name], value, "{hit}");
     }
+    // Apart from the fields of the answer, whose names it could have.
+    assert_eq!(hit["extra"], serde_json::json!({ "label": "blue" }), "{hit}");
     assert!(hit["path"].as_str().unwrap().ends_with("music/0.wav"));
 }
 
@@ -192,4 +192,107 @@ fn many_small_additions_become_few_segments() {
     let rows: Vec<_> = index.recordings().map(|id| index.row(id).unwrap()).collect();
     assert_eq!(rows.len(), 20);
     assert_eq!(index.newer().unwrap().unwrap().len(), 19);
+}
+
+#[test]
+fn segments_without_their_manifest_are_not_removed() {
+    let folder = folder_with_music(3);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    let files = || std::fs::read_dir(path.join("i/segments")).unwrap().count();
+    let before = files();
+    let (manifest, lost) = (path.join("i/manifest.json"), path.join("lost.json"));
+    std::fs::rename(&manifest, &lost).unwrap();
+    let add = [&["add", "music", "--index", "i"][..], &NETWORK].concat();
+    let error = refuse(path, &add);
+    assert!(error.contains("holds segments") && error.contains("backup"), "{error}");
+    assert_eq!(files(), before);
+    // Nor with a link that leads nowhere.
+    std::os::unix::fs::symlink("nowhere", &manifest).unwrap();
+    refuse(path, &add);
+    assert_eq!(files(), before);
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::rename(&lost, &manifest).unwrap();
+    assert!(succeed(path, &["verify", "--index", "i"]).contains("is intact"));
+    // What the first `add` left when it was killed belongs to no index.
+    std::fs::create_dir_all(path.join("j/segments")).unwrap();
+    std::fs::write(path.join("j/segments/.new"), "").unwrap();
+    std::fs::write(path.join("j/segments/seg-00000001.keys"), "half").unwrap();
+    with_network(path, &["add", "music", "--index", "j"]);
+    assert!(succeed(path, &["verify", "--index", "j"]).contains("is intact"));
+    assert_eq!(std::fs::read_dir(path.join("j/segments")).unwrap().count(), before);
+}
+
+#[test]
+fn merging_reports_other_audio_under_the_same_path() {
+    let folder = folder_with_music(2);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "a"]);
+    melody(&path.join("music/0.wav"), &[71, 44, 52]);
+    with_network(path, &["add", "music", "--index", "b"]);
+    let output = run(path, &["merge", "b", "--index", "a"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{printed}");
+    let expected =
+        "0 recordings of b added to a, 1 already present, 1 left out because other audio has their path";
+    assert!(printed.contains(expected), "{printed}");
+}
+
+#[test]
+fn damage_is_neither_used_nor_copied() {
+    let folder = folder_with_music(3);
+    let path = folder.path();
+    with_network(path, &["add", "music/0.wav", "music/1.wav", "--index", "i"]);
+    with_network(path, &["add", "music/2.wav", "--index", "i"]);
+    succeed(path, &["remove", "--path", "music/0.wav", "--index", "i"]);
+    let file = |ending: &str| {
+        let entries = std::fs::read_dir(path.join("i/segments")).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.to_string_lossy().contains(ending)).unwrap()
+    };
+    let (removed, vectors) = (file(".removed-"), file(".vectors"));
+    let search = [&["search", "music/1.wav", "--index", "i"][..], &NETWORK].concat();
+    let intact = std::fs::read(&removed).unwrap();
+    std::fs::write(&removed, "").unwrap();
+    let error = refuse(path, &search);
+    assert!(error.contains("which recordings were removed") && error.contains("backup"), "{error}");
+    std::fs::write(&removed, intact).unwrap();
+    succeed(path, &search);
+    // One bit of a vector.
+    let mut bytes = std::fs::read(&vectors).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 64;
+    std::fs::write(&vectors, bytes).unwrap();
+    let error = refuse(path, &["compact", "--index", "i"]);
+    assert!(error.contains("damaged") && error.contains(".vectors"), "{error}");
+}
+
+#[test]
+fn only_regular_files_are_added() {
+    let folder = folder_with_music(1);
+    let path = folder.path();
+    std::os::unix::fs::symlink("/dev/zero", path.join("zero.wav")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path.join("pipe.wav")).status().unwrap().success());
+    let add = ["add", "zero.wav", "pipe.wav", "music/0.wav", "--index", "i"];
+    let output = run(path, &[&add[..], &NETWORK].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    for name in ["zero.wav", "pipe.wav"] {
+        assert!(error.contains(name) && error.contains("not a regular file"), "{error}");
+    }
+    assert_eq!(count(path, "i"), 1);
+}
+
+#[test]
+fn an_index_that_was_made_again_is_a_newer_one() {
+    let folder = folder_with_music(3);
+    let path = folder.path();
+    with_network(path, &["add", "music/0.wav", "--index", "i"]);
+    let index = Index::open(&path.join("i")).unwrap();
+    assert!(index.newer().unwrap().is_none());
+    std::fs::remove_dir_all(path.join("i")).unwrap();
+    with_network(path, &["add", "music/1.wav", "--index", "i"]);
+    let newer = index.newer().unwrap().expect("generation 1 of another index");
+    assert_eq!(newer.manifest.generation, index.manifest.generation);
+    assert!(newer.row(newer.recordings().next().unwrap()).unwrap().path.ends_with("music/1.wav"));
 }

@@ -100,7 +100,7 @@ pub fn embed(
 }
 
 /// What makes the answer to a file less reliable.
-fn warnings(duration_s: f64, declared_s: Option<f64>, missing_share: f64) -> Vec<String> {
+pub(crate) fn warnings(duration_s: f64, declared_s: Option<f64>, missing_share: f64) -> Vec<String> {
     let cut_off = CutOff::check(duration_s, declared_s, missing_share);
     let mut warnings: Vec<String> = cut_off.iter().map(CutOff::to_string).collect();
     if duration_s < SHORT_S {

@@ -186,17 +186,22 @@ fn unmatched_selectors(args: &RemoveArgs, selectors: &PathSelectors, removed: &[
     path.chain(work).chain(content.map(|content| format!("--content {content}"))).collect()
 }
 
-pub fn merge(args: &MergeArgs) -> Result<()> {
+pub fn merge(args: &MergeArgs) -> Result<Outcome> {
+    let mut path_conflicts = 0;
     for other in &args.others {
-        let (new, already_present) = change::merge(&args.index, &Index::open(other)?)
+        let merged = change::merge(&args.index, &Index::open(other)?)
             .with_context(|| format!("cannot merge {} into {}", other.display(), args.index.display()))?;
         bc_cli::println!(
-            "{new} recordings of {} added to {}, {already_present} already present",
+            "{} recordings of {} added to {}, {} already present, {} left out because other audio has their path",
+            merged.new,
             other.display(),
-            args.index.display()
+            args.index.display(),
+            merged.already_present,
+            merged.path_conflicts
         );
+        path_conflicts += merged.path_conflicts;
     }
-    Ok(())
+    Ok(Outcome::of_failures(path_conflicts as u64))
 }
 
 pub fn compact(index: &Path) -> Result<()> {

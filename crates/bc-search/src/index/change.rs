@@ -58,6 +58,45 @@ pub enum ConflictPolicy {
     Replace,
 }
 
+/// Whether the index has a manifest. A file system that does not answer is an error: it must not look like a new index.
+fn has_manifest(folder: &Path) -> Result<bool> {
+    let path = Manifest::path(folder);
+    // Of a link, whether the link is there.
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The file that marks a new index until its first manifest is written.
+fn new_marker(folder: &Path) -> PathBuf {
+    segment::folder(folder).join(".new")
+}
+
+/// Marks the index as a new one.
+///
+/// # Errors
+/// There are segments, and it is not marked: its manifest was lost, and without it the segments would be removed as unused files.
+fn begin_new(folder: &Path) -> Result<()> {
+    let (segments, marker) = (segment::folder(folder), new_marker(folder));
+    if marker.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&segments)
+        .with_context(|| format!("cannot make the folder {}", segments.display()))?;
+    let mut listed =
+        std::fs::read_dir(&segments).with_context(|| format!("cannot read {}", segments.display()))?;
+    ensure!(
+        !listed.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("seg-"))),
+        "{} holds segments of an index, but {} is not there; restore it from a backup, or delete {} to make a new index",
+        segments.display(),
+        Manifest::path(folder).display(),
+        folder.display()
+    );
+    std::fs::write(&marker, "").with_context(|| format!("cannot write {}", marker.display()))
+}
+
 /// A change of an index that is in progress.
 pub struct Change {
     folder: PathBuf,
@@ -85,7 +124,10 @@ impl Change {
         );
         let lock = saving::lock_for_writing(&Manifest::path(folder))?;
         let manifest = match empty {
-            Some(empty) if !Manifest::path(folder).exists() => empty.clone(),
+            Some(empty) if !has_manifest(folder)? => {
+                begin_new(folder)?;
+                empty.clone()
+            }
             _ => Manifest::read(folder)?,
         };
         if let Some(empty) = empty {
@@ -141,6 +183,7 @@ impl Change {
     pub fn commit(mut self) -> Result<Manifest> {
         self.merge_small()?;
         self.manifest.write(&self.folder)?;
+        let _ = std::fs::remove_file(new_marker(&self.folder));
         self.remove_unused_files();
         Ok(self.manifest)
     }
@@ -164,6 +207,15 @@ impl Change {
     fn rewrite(&mut self, positions: &[usize]) -> Result<()> {
         let entries: Vec<SegmentEntry> =
             positions.iter().map(|position| self.manifest.segments[*position].clone()).collect();
+        // A copy gets new hashes, by which damage would look intact.
+        for entry in &entries {
+            let damaged = segment::verify(&self.folder, entry);
+            ensure!(
+                damaged.is_empty(),
+                "segments cannot be merged, because files are damaged; restore them from a backup, or make the index again: {}",
+                damaged.join("; ")
+            );
+        }
         let segments: Result<Vec<Segment>> =
             entries.iter().map(|entry| Segment::open(&self.folder, &self.manifest, entry)).collect();
         let segments = segments?;
@@ -397,12 +449,22 @@ pub fn compact(folder: &Path) -> Result<(usize, usize)> {
     Ok((before, vectors(&manifest)))
 }
 
-/// Adds the recordings of another index of the same network that this one lacks; returns the numbers of new and of already
-/// present recordings. If there is no index at `folder`, it is created with the settings of the other one.
+/// What became of the recordings of an index that was merged into another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Merged {
+    /// Recordings that were added.
+    pub new: usize,
+    /// Recordings whose audio was already present.
+    pub already_present: usize,
+    /// Recordings that were left out, because the index has other audio at their path.
+    pub path_conflicts: usize,
+}
+
+/// Adds the recordings of another index of the same network that this one lacks. If there is no index at `folder`, it is created with the settings of the other one.
 ///
 /// # Errors
 /// Indexes that are not compatible; files that cannot be read or written.
-pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
+pub fn merge(folder: &Path, other: &Index) -> Result<Merged> {
     let mut empty = other.manifest.clone();
     (empty.segments, empty.generation) = (Vec::new(), 0);
     if Manifest::path(folder).exists() {
@@ -419,22 +481,28 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
     let known: Vec<KeyMatch> = held.matches(&keys);
     let extra = other.segments.iter().flat_map(Segment::extra).collect();
     let mut writer = change.new_segment(extra)?;
-    let (mut new, mut present) = (0, 0);
+    let mut merged = Merged::default();
     let mut contents = HashSet::new();
     for ((recording, key), known) in recordings.into_iter().zip(keys).zip(known) {
         let repeated = key.content != [0; 16] && !contents.insert(key.content);
-        if !known.content.is_empty() || known.path.is_some() || repeated {
-            present += 1;
+        if !known.content.is_empty() || repeated {
+            merged.already_present += 1;
+            continue;
+        }
+        if let Some(path) = known.path {
+            // Without a content hash, recordings are told apart by their paths.
+            let is_unknown = [key.content, held.key(path).content].contains(&[0; 16]);
+            *(if is_unknown { &mut merged.already_present } else { &mut merged.path_conflicts }) += 1;
             continue;
         }
         let (parts, windows) = (other.parts(recording), other.short_windows(recording));
         let row = other.row(recording)?;
         writer.push(row, &slices(&parts), &slices(&windows)).context("cannot copy it")?;
-        new += 1;
+        merged.new += 1;
     }
-    if new > 0 {
+    if merged.new > 0 {
         change.manifest.segments.push(writer.commit()?);
         change.commit()?;
     }
-    Ok((new, present))
+    Ok(merged)
 }

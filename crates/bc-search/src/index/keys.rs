@@ -131,6 +131,10 @@ impl KeyFile {
             file.sources().iter().all(|source| (source.recording as usize) < recordings),
             "a vector refers to a recording that does not exist"
         );
+        ensure!(
+            file.by_work().iter().all(|number| (*number as usize) < recordings),
+            "the order by work has a recording that does not exist"
+        );
         Ok(file)
     }
 
@@ -150,12 +154,16 @@ impl KeyFile {
     /// The recordings of a work, by its hash.
     #[must_use]
     pub fn of_work(&self, work: u64) -> &[u32] {
-        let start = HEADER + self.recordings * size_of::<Key>();
-        let order: &[u32] = bytemuck::cast_slice(&self.bytes[start..start + 4 * self.recordings]);
-        let keys = self.keys();
+        let (order, keys) = (self.by_work(), self.keys());
         let first = order.partition_point(|number| keys[*number as usize].work < work);
         let end = order.partition_point(|number| keys[*number as usize].work <= work);
         &order[first..end]
+    }
+
+    /// The recordings in the order of their works' hashes.
+    fn by_work(&self) -> &[u32] {
+        let start = HEADER + self.recordings * size_of::<Key>();
+        bytemuck::cast_slice(&self.bytes[start..start + 4 * self.recordings])
     }
 
     /// The range of the vectors of a recording: first and end.

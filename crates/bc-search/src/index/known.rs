@@ -59,7 +59,7 @@ impl KnownRecordings {
                 // Merged in the meantime: there is a newer manifest.
                 Err(_)
                     if attempt < MAX_ATTEMPTS
-                        && Manifest::read(&self.folder)?.generation != manifest.generation =>
+                        && Manifest::read(&self.folder)?.version() != manifest.version() =>
                 {
                     attempt += 1;
                 }
@@ -171,6 +171,11 @@ impl KnownRecordings {
             })?;
         }
         Ok(())
+    }
+
+    /// The key of a recording.
+    pub fn key(&self, recording: Recording) -> &Key {
+        &self.segments[recording.segment as usize].keys.keys()[recording.number as usize]
     }
 
     /// Name of a recording's segment, and its number in it.

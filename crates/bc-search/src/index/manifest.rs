@@ -151,6 +151,12 @@ impl Manifest {
         atomic::write_json(&Self::path(folder), self)
     }
 
+    /// Tells this state of an index from others: the generation, and the fingerprint of the content, because an index that was
+    /// deleted and made again counts its generations anew.
+    pub(crate) fn version(&self) -> (u64, &str) {
+        (self.generation, &self.provenance.fingerprint)
+    }
+
     /// The windows that the recordings were cut into; `None` for whole recordings.
     ///
     /// # Errors

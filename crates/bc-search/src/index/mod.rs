@@ -76,9 +76,7 @@ impl Index {
             match segments.collect::<Result<Vec<_>>>() {
                 Ok(segments) => return Ok(Self { path: path.to_owned(), manifest, segments }),
                 // Merged in the meantime: there is a newer manifest.
-                Err(_)
-                    if attempt < MAX_ATTEMPTS && Manifest::read(path)?.generation != manifest.generation =>
-                {
+                Err(_) if attempt < MAX_ATTEMPTS && Manifest::read(path)?.version() != manifest.version() => {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -91,7 +89,7 @@ impl Index {
     /// # Errors
     /// As [`Index::open`].
     pub fn newer(&self) -> Result<Option<Self>> {
-        if self.path.is_file() || Manifest::read(&self.path)?.generation == self.manifest.generation {
+        if self.path.is_file() || Manifest::read(&self.path)?.version() == self.manifest.version() {
             return Ok(None);
         }
         Self::open(&self.path).map(Some)

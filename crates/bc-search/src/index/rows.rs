@@ -45,8 +45,9 @@ pub struct Row {
     pub bytes: u64,
     /// Modification time of its file, in nanoseconds since 1970; 0 if unknown.
     pub modified_ns: i64,
-    /// Further columns of the list that it was added from.
-    #[serde(flatten)]
+    /// Further columns of the list that it was added from. Their names are free, so they may not stand beside the fields of a row
+    /// or of an answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, String>,
 }
 

@@ -82,7 +82,14 @@ impl Tombstones {
     pub(crate) fn read(index: &Path, entry: &SegmentEntry) -> Result<Self> {
         let Some(removed) = &entry.removed else { return Ok(Self::default()) };
         let path = folder(index).join(&removed.file);
-        std::fs::read(&path).map(Self).with_context(|| format!("cannot read {}", path.display()))
+        let bits = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        // A damaged one would bring removed recordings back, and it is small enough to be checked whenever it is read.
+        ensure!(
+            hash_of(&bits) == removed.hash,
+            "{} is damaged, so it is not known which recordings were removed; restore it from a backup",
+            path.display()
+        );
+        Ok(Self(bits))
     }
 
     fn count(&self) -> usize {
@@ -93,9 +100,12 @@ impl Tombstones {
     pub(crate) fn write(&self, index: &Path, name: &str, generation: u64) -> Result<Removed> {
         let file = format!("{name}.removed-{generation:08}");
         atomic::write(&folder(index).join(&file), &self.0)?;
-        let hash = blake3::hash(&self.0).to_hex()[..32].to_owned();
-        Ok(Removed { file, count: self.count(), hash })
+        Ok(Removed { file, count: self.count(), hash: hash_of(&self.0) })
     }
+}
+
+fn hash_of(bits: &[u8]) -> String {
+    blake3::hash(bits).to_hex()[..32].to_owned()
 }
 
 /// Short windows of a segment's recordings, in addition to the vectors that are searched.
