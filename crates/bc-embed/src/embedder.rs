@@ -1,13 +1,14 @@
 //! A trained network, ready to embed whole tracks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::{EvalConfig, Layer};
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint::Fingerprint;
-use bc_formats::run::{COMPARE_KEY, INPUT_KEY, NetworkInput, WindowComparison};
+use bc_formats::provenance::Provenance;
+use bc_formats::run::{CLIQUES_KEY, COMPARE_KEY, INPUT_KEY, NetworkInput, WindowComparison};
 use bc_nn::backend::Precision;
 use bc_nn::{Backend, Network};
 use candle_core::{Device, Tensor};
@@ -23,7 +24,26 @@ pub struct Embedder {
     pub fingerprint: String,
     /// How recordings should be compared, as the network's file recommends.
     pub recommended: Option<WindowComparison>,
+    /// What the network was trained on, as its file records it.
+    pub trained_on: TrainingData,
     layer: Layer,
+}
+
+/// What a network was trained on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainingData {
+    /// Fingerprint of the cliques ([`CLIQUES_KEY`]); `None` where the file does not record it.
+    pub cliques: Option<String>,
+    /// Fingerprints of what was trained on, by name (`features`, `works`).
+    pub inputs: BTreeMap<String, String>,
+}
+
+impl TrainingData {
+    fn of_header(path: &Path, header: &HashMap<String, String>) -> Self {
+        let provenance = Provenance::from_header(path, |key| header.get(key).map(String::as_str));
+        let inputs = provenance.ok().flatten().map(|provenance| provenance.inputs);
+        Self { cliques: header.get(CLIQUES_KEY).cloned(), inputs: inputs.unwrap_or_default() }
+    }
 }
 
 impl Embedder {
@@ -31,7 +51,7 @@ impl Embedder {
     /// not, `assumed` is used.
     ///
     /// # Errors
-    /// There is no such file, or no network in it.
+    /// There is no such file, or no network in it, or one with weights that are not finite.
     pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
         Self::open_with_backend(&Backend::cpu(), path, layer, assumed)
     }
@@ -76,8 +96,10 @@ impl Embedder {
             path.display(),
             input.rows()
         );
-        let fingerprint = identity(&loaded.network)?;
-        Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
+        let fingerprint = identity(&loaded.network).with_context(|| path.display().to_string())?;
+        let trained_on = TrainingData::of_header(path, &loaded.metadata);
+        let (network, path) = (loaded.network, path.to_owned());
+        Ok(Self { network, input, path, fingerprint, recommended, trained_on, layer })
     }
 
     /// Returns the number of values of an embedding.
@@ -134,13 +156,29 @@ impl Embedder {
     }
 }
 
+/// Returns the fingerprint of the network in a file ([`Embedder::fingerprint`]).
+///
+/// # Errors
+/// The errors of [`Embedder::open`].
+pub fn fingerprint_of(path: &Path) -> Result<String> {
+    identity(&Network::load(path, &Backend::cpu())?.network).with_context(|| path.display().to_string())
+}
+
 /// Returns a fingerprint of all weights and running statistics by name; `export` does not change it.
+///
+/// # Errors
+/// A weight that is not finite: the embeddings would not be, either.
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins());
     let named: BTreeMap<_, _> = network.tensors()?.into_iter().collect();
     for (name, tensor) in named {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        ensure!(
+            values.iter().all(|value| value.is_finite()),
+            "the network's `{name}` holds a value that is not a finite number, so its training failed or the file is damaged; \
+             use another checkpoint, or train again with a lower [train] learning_rate"
+        );
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         fingerprint.add(name).add_json(&tensor.dims()).add(bytes);
     }

@@ -47,6 +47,8 @@ impl Windows {
         match provenance.settings.get(KEY) {
             None | Some(serde_json::Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value.clone())
+                .map_err(anyhow::Error::from)
+                .and_then(|Self { length_s, step_s }| Self::new(length_s, step_s))
                 .map(Some)
                 .with_context(|| format!("its {KEY} are {value}")),
         }
@@ -88,6 +90,24 @@ mod tests {
         assert_eq!(windows.spans(10, 1.0), [(0, 10)]);
         assert_eq!(windows.spans(16, 1.0), [(0, 10), (5, 15), (6, 16)]);
         assert!(Windows::new(0.0, 1.0).is_err() && Windows::new(1.0, f64::NAN).is_err());
+    }
+
+    #[test]
+    fn recorded_windows_that_are_not_possible_are_refused() {
+        let read = |windows: serde_json::Value| {
+            let provenance = Provenance {
+                format: String::new(),
+                tool: String::new(),
+                settings: serde_json::json!({ KEY: windows }),
+                fingerprint: String::new(),
+                inputs: Default::default(),
+            };
+            Windows::from_provenance(&provenance)
+        };
+        assert_eq!(read(serde_json::Value::Null).unwrap(), None);
+        let possible = Windows { length_s: 10.0, step_s: 5.0 };
+        assert_eq!(read(serde_json::json!(possible)).unwrap(), Some(possible));
+        assert!(read(serde_json::json!(Windows { step_s: -5.0, ..possible })).is_err());
     }
 
     proptest! {

@@ -103,6 +103,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 /// # Errors
 /// Features or an index that are missing or do not match, nothing to measure, an interrupt, a file that cannot be written.
 pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
+    let policy = Policy::named(&config.eval.policy)?;
     let index = Index::read(&config.features.index)?;
     let set = FeatureSet::open(&config.features.output)?;
     set.require_sources(&config.features.output, &index, &config.features.index)?;
@@ -115,7 +116,6 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
         return Ok(Outcome::UpToDate);
     }
     interrupt::install("stopping; nothing is written; run the same command again to start over")?;
-    let policy = Policy::named(&config.eval.policy)?;
     let evaluation = Evaluation { methods: &methods, policy: &policy, seed: config.eval.seed };
     let mut cost = Cost { threads: rayon::current_num_threads(), seconds: BTreeMap::new() };
     let mut splits = BTreeMap::new();

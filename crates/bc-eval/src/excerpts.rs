@@ -23,6 +23,9 @@ use crate::metrics::{self, Figures};
 pub struct ExcerptResults {
     /// The rules as a sentence.
     pub rules: String,
+    /// What makes the figures doubtful, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// How excerpts were compared, as a sentence.
     pub compared: String,
     /// Seed of the positions of the excerpts.
@@ -49,6 +52,7 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
             "an excerpt of {length} s is too short; --seconds takes lengths from 0.5 s"
         );
     }
+    let policy = Policy::named(&config.eval.policy)?;
     let inputs = Inputs::open(config)?;
     let windowed = match inputs.windows(&config.eval)? {
         Some(windowed) => Some(windowed),
@@ -56,7 +60,6 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
         None => inputs.windows(&EvalConfig { compare: Compare::Windows, ..config.eval.clone() })?,
     };
     let Some(windowed) = windowed else { unreachable!("windows were requested") };
-    let policy = Policy::named(&config.eval.policy)?;
     let seed = config.eval.seed;
     let mut splits: BTreeMap<String, BTreeMap<String, Figures>> = BTreeMap::new();
     for &length in seconds {
@@ -68,6 +71,7 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
     ensure!(!splits.is_empty(), "no split has two versions of a work, so nothing can be found");
     let results = ExcerptResults {
         rules: policy.statement(),
+        warnings: inputs.warnings.clone(),
         compared: describe_comparison(&windowed),
         seed,
         splits,

@@ -43,6 +43,9 @@ pub struct EvaluationResults {
     pub policy: Policy,
     /// The rules as a sentence.
     pub rules: String,
+    /// What makes the figures doubtful, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Figures by split; `all` where the input has no splits.
     pub splits: BTreeMap<String, Figures>,
     /// How recordings were compared, if not as whole recordings: windows and their tempi.
@@ -179,7 +182,9 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<WindowDistances<'_>>
             );
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
-        let one_way = WindowSearch::new(&windows, windows[0])?.matrix();
+        let search = WindowSearch::new(&windows, windows[0])
+            .with_context(|| format!("windows of {} and those at other tempi", own_path.display()))?;
+        let one_way = search.matrix();
         Ok(WindowDistances { split, labels, one_way })
     };
     splits_of(own).into_iter().map(of_split).collect()
@@ -382,6 +387,7 @@ fn finish(
     EvaluationResults {
         policy: policy.clone(),
         rules: policy.statement(),
+        warnings: Vec::new(),
         splits,
         compared: None,
         whole_tracks: BTreeMap::new(),
@@ -405,8 +411,19 @@ pub(crate) fn figures(
 
 fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Windows editors write a byte order mark, which is no part of the first clique.
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::trim_end);
     let mut numbers = IdTable::default();
-    let cliques: Vec<u32> = text.lines().map(|line| numbers.number_of(line)).collect();
+    let mut cliques = Vec::new();
+    for (number, line) in lines.enumerate() {
+        ensure!(
+            !line.is_empty(),
+            "{}:{}: the line is empty; give each row its clique, and a row without one a name of its own",
+            path.display(),
+            number + 1
+        );
+        cliques.push(numbers.number_of(line));
+    }
     ensure!(
         cliques.len() == rows,
         "{} has {} lines, but {} has {rows} rows; there must be one clique per row",

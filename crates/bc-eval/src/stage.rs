@@ -32,16 +32,18 @@ pub struct StageResults {
 /// # Errors
 /// Inputs that are missing or do not match, nothing to measure, files that cannot be written.
 pub fn run(config: &Config) -> Result<StageResults> {
+    // Before anything is embedded.
+    let policy = Policy::named(&config.eval.policy)?;
     let inputs = embed::Inputs::open(config)?;
     let status = inputs.whole_recordings(config, Shard::WHOLE)?;
     let embeddings = embed::path_of(config);
     let folder = &config.eval.output;
-    let policy = Policy::named(&config.eval.policy)?;
     let figures = folder.join("metrics.json");
     let page = folder.join("report.html");
 
     let whole = Embeddings::read(&embeddings)?;
     let mut measured = metrics::of_read(&embeddings, &whole, None, &policy, config.eval.seed)?;
+    measured.warnings.clone_from(&inputs.warnings);
     let window_calibration = measure_main_comparison(config, &inputs, &whole, &policy, &mut measured)?;
     let text = serde_json::to_vec_pretty(&measured)?;
     let calibration_path = calibration::default_path(&embeddings);
@@ -51,8 +53,7 @@ pub fn run(config: &Config) -> Result<StageResults> {
         && std::fs::read(&figures).is_ok_and(|found| found == text)
         && std::fs::read(&calibration_path).ok() == calibration
         && std::fs::read(&window_calibration_path).ok() == window_calibration
-        && page.exists()
-        && folder.join("report.md").exists();
+        && report::is_written(folder);
     if !up_to_date {
         // A kill before the new files are written must not leave the old ones, which would count as up to date.
         for old in [&page, &folder.join("report.md")].into_iter().filter(|old| old.exists()) {

@@ -47,7 +47,7 @@ const VERSIONS: [(&str, &str, Split, f32); 5] = [
     ("a2", "a", Split::Test, 10.0),
     ("b1", "b", Split::Test, 90.0),
     ("b2", "b", Split::Test, 100.0),
-    ("t1", "a", Split::Train, 1.0),
+    ("t1", "t", Split::Train, 1.0),
 ];
 
 #[test]

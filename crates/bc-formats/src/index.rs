@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub use writer::IndexWriter;
 
 /// Kind and schema version of an index file.
 pub const FORMAT: &str = "index/1";
+
+/// What to do about a damaged index.
+const REMEDY: &str = "make it again with `bc-download-index build`, which keeps what `verify` found";
 
 /// An enum whose variants are stored as fixed words.
 macro_rules! words {
@@ -190,14 +193,26 @@ impl Index {
     ///
     /// # Errors
     /// A file that is absent, no index, of another schema version, that lacks a value that each version has, holds
-    /// the same version id twice, or a clique in two splits.
+    /// the same version id twice, a clique in two splits, or other versions than its fingerprint is of.
     pub fn read(path: &Path) -> Result<Self> {
         let mut versions = Vec::new();
-        let provenance = Self::read_each(path, |version| {
-            versions.push(version);
+        let mut fingerprint = Fingerprint::of("index");
+        let provenance = read_stored(path, |root, version| {
+            fingerprint.add_json(&version);
+            versions.push(resolved(root, version));
             Ok(())
         })?;
-        refuse_duplicates_and_crossing(path, &versions)?;
+        require_unique_ids_and_whole_cliques(path, &versions)?;
+        let found = fingerprint.finish();
+        // Everything that is made from an index counts as up to date as long as this fingerprint stays.
+        ensure!(
+            found == provenance.fingerprint,
+            "{}: its versions are not those that bc-download-index wrote (their fingerprint is {found}, the file records {}), \
+             so another program changed it; change the lists instead, and make the index again with \
+             `bc-download-index build`",
+            path.display(),
+            provenance.fingerprint
+        );
         Ok(Self { versions, provenance })
     }
 
@@ -207,20 +222,7 @@ impl Index {
     /// # Errors
     /// The errors of [`Self::read`] that concern a single version, and the errors of `take`.
     pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
-        refuse_absent(path)?;
-        let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
-        let root = AudioRoot::of(path, &provenance.settings);
-        let mut take = |mut version: Version| {
-            if let (Some(root), Some(audio)) = (&root, &mut version.audio_path) {
-                *audio = root.resolve(audio);
-            }
-            take(version)
-        };
-        for batch in batches {
-            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            versions_of(path, &batch, &mut take)?;
-        }
-        Ok(provenance)
+        read_stored(path, |root, version| take(resolved(root, version)))
     }
 
     /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`] of what the file holds.
@@ -238,8 +240,30 @@ impl Index {
     /// Reads only the provenance of an index file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
         refuse_absent(path)?;
-        table::provenance(path, &[FORMAT])
+        table::provenance(path, &[FORMAT], REMEDY)
     }
+}
+
+/// Calls `take` with the audio root and each version as the file holds it, in the order of the file.
+fn read_stored(
+    path: &Path,
+    mut take: impl FnMut(Option<&AudioRoot>, Version) -> Result<()>,
+) -> Result<Provenance> {
+    refuse_absent(path)?;
+    let (provenance, batches) = table::open(path, &[FORMAT], &[], REMEDY)?;
+    let root = AudioRoot::of(path, &provenance.settings);
+    for batch in batches {
+        versions_of(path, &batch?, &mut |version| take(root.as_ref(), version))?;
+    }
+    Ok(provenance)
+}
+
+/// Returns a version with the path of its audio as this process opens it.
+fn resolved(root: Option<&AudioRoot>, mut version: Version) -> Version {
+    if let (Some(root), Some(audio)) = (root, &mut version.audio_path) {
+        *audio = root.resolve(audio);
+    }
+    version
 }
 
 fn refuse_absent(path: &Path) -> Result<()> {
@@ -289,9 +313,17 @@ fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) 
     Ok(())
 }
 
-fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<()> {
+fn require_unique_ids_and_whole_cliques(path: &Path, versions: &[Version]) -> Result<()> {
     let mut unique = Unique::default();
     for version in versions {
+        ensure!(
+            !version.version_id.is_empty() && (!version.clique_id.is_empty() || version.split == Split::None),
+            "{}: the version `{}` of the clique `{}` has an empty id; correct the lists and run `bc-download-index build` \
+             again",
+            path.display(),
+            version.version_id,
+            version.clique_id
+        );
         match unique.add(version, version) {
             Ok(_) => {}
             Err(Conflict::Twice) => return Err(duplicate_id(&path.display(), &version.version_id)),
@@ -445,6 +477,58 @@ mod tests {
         std::fs::write(&path, "not parquet").unwrap();
         let error = format!("{:#}", Index::read(&path).unwrap_err());
         assert!(error.contains("index.parquet") && error.contains("not a Parquet file"), "{error}");
+    }
+
+    #[test]
+    fn damaged_index_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        index_of(vec![Version::new("a", "c")]).write(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let remedy = "index.parquet is damaged; make it again with `bc-download-index build`";
+        for error in [Index::read(&path).unwrap_err(), Index::read_provenance(&path).unwrap_err()] {
+            assert!(format!("{error:#}").contains(remedy), "{error:#}");
+        }
+        // A page of a column: the footer can be read.
+        let mut bytes = bytes;
+        bytes[4..40].fill(0xff);
+        std::fs::write(&path, &bytes).unwrap();
+        Index::read_provenance(&path).unwrap();
+        let error = format!("{:#}", Index::read(&path).unwrap_err());
+        assert!(error.contains(remedy), "{error}");
+    }
+
+    #[test]
+    fn versions_that_another_program_changed_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        let mut index = index_of(vec![Version::new("a", "c"), Version::new("b", "c")]);
+        index.write(&path).unwrap();
+        let written = Index::read(&path).unwrap();
+        // As pyarrow does it: other values under the same metadata.
+        let mut writer = TableWriter::create(&path, fields()).unwrap();
+        writer.write(columns(&[Version::new("a", "c"), Version::new("b", "d")])).unwrap();
+        writer.commit(&written.provenance).unwrap();
+        let error = Index::read(&path).unwrap_err().to_string();
+        for word in ["index.parquet", &written.provenance.fingerprint, "bc-download-index build"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_ids_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        let mut without_clique = Version::new("a", "");
+        index_of(vec![without_clique.clone()]).write(&path).unwrap();
+        Index::read(&path).unwrap();
+        without_clique.split = Split::Test;
+        for version in [without_clique, Version::new("", "c")] {
+            index_of(vec![version]).write(&path).unwrap();
+            let error = Index::read(&path).unwrap_err().to_string();
+            assert!(error.contains("has an empty id"), "{error}");
+        }
     }
 
     fn index_of(versions: Vec<Version>) -> Index {

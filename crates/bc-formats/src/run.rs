@@ -3,12 +3,15 @@
 //! The safetensors header of a checkpoint has a [`crate::provenance::Provenance`] of the format [`CHECKPOINT_FORMAT`], a
 //! [`NetworkInput`] as JSON under [`INPUT_KEY`], and the fingerprint of the classifier's cliques under [`CLIQUES_KEY`].
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Compare, EvalConfig};
+use crate::config::{Compare, EvalConfig, NEIGHBOURS, WINDOW_S, WINDOW_STEP_S, require_tempi};
 use crate::features::CqtSettings;
+use crate::fingerprint::Fingerprint;
 
 /// Kind and schema version of a checkpoint.
 pub const CHECKPOINT_FORMAT: &str = "checkpoint/1";
@@ -18,6 +21,15 @@ pub const INPUT_KEY: &str = "bytecover.input";
 
 /// The header key under which a checkpoint keeps the fingerprint of the clique ids of its classifier's outputs, in their order.
 pub const CLIQUES_KEY: &str = "bytecover.cliques";
+
+/// Returns the value of [`CLIQUES_KEY`]: the fingerprint of the different clique ids in ascending order.
+pub fn fingerprint_of_cliques(ids: impl IntoIterator<Item = impl AsRef<str> + Ord>) -> String {
+    let mut fingerprint = Fingerprint::of("cliques");
+    for id in ids.into_iter().collect::<BTreeSet<_>>() {
+        fingerprint.add(id.as_ref());
+    }
+    fingerprint.finish()
+}
 
 /// How the magnitudes of a clip (a crop in training, a whole track later) are scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +138,9 @@ impl std::fmt::Display for Scale {
 /// The key of a network's header that recommends how recordings are compared by it ([`WindowComparison`]).
 pub const COMPARE_KEY: &str = "bytecover.compare";
 
+/// What to do about a recommendation that cannot be followed.
+const COMPARE_REMEDY: &str = "export the network again, or use another one";
+
 /// A comparison of recordings by their windows, those of the query at several tempi.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WindowComparison {
@@ -163,9 +178,29 @@ impl WindowComparison {
     /// Reads what [`WindowComparison::to_key_value`] wrote.
     ///
     /// # Errors
-    /// A value that is no such JSON.
+    /// A value that is no such JSON, or by which nothing can be compared.
     pub fn from_key_value(value: &str) -> Result<Self> {
-        serde_json::from_str(value).with_context(|| format!("the header's {COMPARE_KEY} is unreadable"))
+        let read: Self = serde_json::from_str(value)
+            .with_context(|| format!("the header's {COMPARE_KEY} is unreadable"))?;
+        let Self { window_s, step_s, tempi, neighbours } = &read;
+        let checked = [("window_s", *window_s, &WINDOW_S), ("step_s", *step_s, &WINDOW_STEP_S)];
+        for (name, value, possible) in checked {
+            ensure!(
+                possible.contains(&value),
+                "the header's {COMPARE_KEY} has {name} = {value}, but it must be from {} to {}; {COMPARE_REMEDY}",
+                possible.start(),
+                possible.end()
+            );
+        }
+        ensure!(
+            NEIGHBOURS.contains(neighbours),
+            "the header's {COMPARE_KEY} has neighbours = {neighbours}, but at most {} are possible; {COMPARE_REMEDY}",
+            NEIGHBOURS.end()
+        );
+        require_tempi(tempi).map_err(|problem| {
+            anyhow!("the tempi of the header's {COMPARE_KEY} {problem}; {COMPARE_REMEDY}")
+        })?;
+        Ok(read)
     }
 }
 
@@ -343,6 +378,26 @@ mod tests {
             input_of_max.differences(&other),
             ["pool: 20 against 10", "scale: max against log", "bins: 2 against 3"]
         );
+    }
+
+    #[test]
+    fn recommended_comparison_that_is_not_possible_is_refused() {
+        let good = WindowComparison { window_s: 10.0, step_s: 2.5, tempi: vec![1.0, 0.84], neighbours: 10 };
+        let (key, value) = good.to_key_value();
+        assert_eq!(key, COMPARE_KEY);
+        assert_eq!(WindowComparison::from_key_value(&value).unwrap(), good);
+        let bad = [
+            (WindowComparison { window_s: -1.0, ..good.clone() }, "window_s = -1"),
+            (WindowComparison { step_s: 1e-300, ..good.clone() }, "step_s = 0.000"),
+            (WindowComparison { tempi: vec![0.0, -1.0], ..good.clone() }, "tempi"),
+            (WindowComparison { tempi: vec![1.0, 1.0003], ..good.clone() }, "tempi"),
+            (WindowComparison { neighbours: usize::MAX, ..good.clone() }, "neighbours"),
+        ];
+        for (comparison, expected) in bad {
+            let error =
+                WindowComparison::from_key_value(&comparison.to_key_value().1).unwrap_err().to_string();
+            assert!(error.contains(COMPARE_KEY) && error.contains(expected), "{error}");
+        }
     }
 
     #[test]

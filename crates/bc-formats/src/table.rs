@@ -8,18 +8,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::atomic::AtomicFile;
 use crate::provenance::Provenance;
-use crate::retry;
+use crate::retry::{self, RetryWhen};
 
 /// Maximum number of rows of a row group, which a writer holds in memory and a reader can skip.
 const ROW_GROUP: usize = 1 << 17;
@@ -85,14 +87,38 @@ impl TableWriter {
     }
 }
 
+/// The batches of rows of a file.
+pub(crate) struct Batches {
+    reader: ParquetRecordBatchReader,
+    path: PathBuf,
+    remedy: &'static str,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?.with_context(|| format!("cannot read {}", self.path.display()));
+        Some(batch.map_err(|error| with_remedy(error, &self.path, self.remedy)))
+    }
+}
+
+/// Adds a remedy to an error of the content of a file. An error of the disk tells nothing about the content.
+fn with_remedy(error: anyhow::Error, path: &Path, remedy: &str) -> anyhow::Error {
+    let of_content = error.chain().any(|cause| cause.is::<ParquetError>() || cause.is::<ArrowError>())
+        && retry::retry_when_in_context(&error).is_none_or(|retry_when| retry_when == RetryWhen::Never);
+    if of_content { error.context(format!("{} is damaged; {remedy}", path.display())) } else { error }
+}
+
 /// Reads the provenance of a Parquet file of one of `formats` (the newest first) and opens the named columns that
-/// it has (all if empty).
+/// it has (all if empty). The error for a damaged file ends with `remedy`.
 pub(crate) fn open(
     path: &Path,
     formats: &[&str],
     columns: &[&str],
-) -> Result<(Provenance, ParquetRecordBatchReader)> {
-    let builder = builder(path)?;
+    remedy: &'static str,
+) -> Result<(Provenance, Batches)> {
+    let builder = builder(path).map_err(|error| with_remedy(error, path, remedy))?;
     let provenance = provenance_of(path, &builder)?;
     provenance.require_one_of(path, formats)?;
     let mask = if columns.is_empty() {
@@ -102,12 +128,22 @@ pub(crate) fn open(
     };
     let reader =
         builder.with_projection(mask).build().with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((provenance, reader))
+    Ok((provenance, Batches { reader, path: path.to_owned(), remedy }))
 }
 
-/// Reads only the provenance, from the file's footer.
-pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
-    let found = provenance_of(path, &builder(path)?)?;
+/// Returns the length of the lists in a column, from the file's footer.
+pub(crate) fn length_of_lists(path: &Path, column: &str) -> Result<usize> {
+    let builder = builder(path)?;
+    match builder.schema().field_with_name(column).map(Field::data_type) {
+        Ok(DataType::FixedSizeList(_, length)) => Ok(usize::try_from(*length).unwrap_or_default()),
+        _ => bail!("{}: there is no column `{column}` of lists of one length", path.display()),
+    }
+}
+
+/// Reads only the provenance, from the file's footer. The error for a damaged file ends with `remedy`.
+pub(crate) fn provenance(path: &Path, formats: &[&str], remedy: &str) -> Result<Provenance> {
+    let builder = builder(path).map_err(|error| with_remedy(error, path, remedy))?;
+    let found = provenance_of(path, &builder)?;
     found.require_one_of(path, formats)?;
     Ok(found)
 }
@@ -130,7 +166,7 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
             && column.compressed_size() >= 0
             && begin.checked_add(column.compressed_size()).is_some_and(|end| end <= length);
         if !inside {
-            let damaged = parquet::errors::ParquetError::General("a column lies outside the file".to_owned());
+            let damaged = ParquetError::General("a column lies outside the file".to_owned());
             let what = format!("{} is not a Parquet file, or a damaged one", path.display());
             return Err(anyhow::Error::from(damaged).context(what));
         }

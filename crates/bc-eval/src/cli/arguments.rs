@@ -54,7 +54,7 @@ pub struct MetricsArgs {
     /// A square NumPy matrix of distances; each row is a query.
     #[arg(long, value_name = "FILE", requires = "cliques", conflicts_with_all = ["embeddings", "npy"])]
     pub distances: Option<PathBuf>,
-    /// One clique per line, in the order of the rows.
+    /// One clique per line, in the order of the rows; no line is empty.
     #[arg(long, value_name = "FILE")]
     pub cliques: Option<PathBuf>,
     /// The codebase whose rules to follow: default, orfium, clews, coverhunter, cqtnet, re-move or discogs-vinet.

@@ -4,6 +4,7 @@ mod excerpt;
 mod partial;
 mod search_index;
 mod status;
+mod training_data;
 mod windowed;
 
 use std::collections::{BTreeMap, HashMap};
@@ -96,6 +97,8 @@ pub struct Inputs {
     embedder: Embedder,
     /// How rows of `set` become the network's input.
     input: NetworkInput,
+    /// What makes the figures doubtful.
+    pub warnings: Vec<String>,
 }
 
 impl Inputs {
@@ -118,7 +121,14 @@ impl Inputs {
             &assumed,
         )?;
         let input = embedder.input_of(&folder, &set.settings)?;
-        Ok(Self { index_path, index, folder, set, embedder, input })
+        let measured = &config.eval.splits;
+        let of_splits =
+            training_data::warning_of_other_splits(&embedder, &set, (&index_path, &index), measured);
+        let warnings: Vec<String> = of_splits.into_iter().collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self { index_path, index, folder, set, embedder, input, warnings })
     }
 
     /// Embeds whole recordings, like [`run`].
@@ -134,20 +144,20 @@ impl Inputs {
     fn embed(&self, out: &Path, splits: &[Split], known: &[PathBuf], shard: Shard) -> Result<Status> {
         let labels = self.labels(splits)?;
         let provenance = self.provenance(&Selection { splits, windows: None });
-        let mut partial = Partial::new(out, &provenance);
+        let mut partial = Partial::new(out, &provenance, &labels, self.embedder.dim());
         if partial.is_finished()? {
             return Ok(Status::UpToDate);
         }
         interrupt::install("finishing the batch; run the same command again to continue")?;
         partial.read()?;
-        partial.copy_from(known, &labels)?;
+        partial.copy_from(known)?;
         let mut own_numbers: HashMap<&str, usize> = HashMap::new();
         for (number, label) in labels.iter().enumerate() {
             if shard.takes(number) && !partial.done.contains(&label.version_id) {
                 own_numbers.insert(&label.version_id, number);
             }
         }
-        self.embed_rows(&labels, &own_numbers, &mut partial)?;
+        self.embed_rows(&own_numbers, &mut partial)?;
         if interrupt::requested() {
             let done = format!(
                 "{} of {} versions are saved; run the same command again to continue",
@@ -156,7 +166,7 @@ impl Inputs {
             );
             return Err(Interrupted(done).into());
         }
-        partial.assemble(&labels, self.embedder.dim())
+        partial.assemble()
     }
 
     /// Returns the usable versions of `splits` that have features, in the order of the index.
@@ -234,13 +244,20 @@ impl Inputs {
         Ok(())
     }
 
-    /// Embeds the rows of the versions in `numbers` (version id to index into `labels`), and saves them from time to time.
-    fn embed_rows(
-        &self,
-        labels: &[Label],
-        numbers: &HashMap<&str, usize>,
-        partial: &mut Partial,
-    ) -> Result<()> {
+    /// Refuses embeddings that are not finite. Features and weights are finite, so the network is at fault.
+    fn require_finite_vectors(&self, embedded: Vec<(usize, Vec<f32>)>) -> Result<Vec<(usize, Vec<f32>)>> {
+        ensure!(
+            embedded.iter().all(|(_, vector)| vector.iter().all(|value| value.is_finite())),
+            "the network in {} gives values that are not finite numbers for features that are; its training failed, or its \
+             file is damaged; use another checkpoint, or train again with a lower [train] learning_rate",
+            self.embedder.path.display()
+        );
+        Ok(embedded)
+    }
+
+    /// Embeds the rows of the versions in `numbers` (version id to index into the labels of `partial`), and saves them from
+    /// time to time.
+    fn embed_rows(&self, numbers: &HashMap<&str, usize>, partial: &mut Partial) -> Result<()> {
         if numbers.is_empty() {
             return Ok(());
         }
@@ -258,19 +275,19 @@ impl Inputs {
                 .input
                 .whole_track(&row.magnitude, row.frames as usize)
                 .with_context(|| format!("version {}", row.version_id))?;
-            let done = groups.add(number, input, columns)?;
+            let done = self.require_finite_vectors(groups.add(number, input, columns)?)?;
             bar.inc(done.len() as u64);
             finished.extend(done);
             if save_timer.is_due() {
-                partial.save(std::mem::take(&mut finished), labels, self.embedder.dim())?;
+                partial.save(std::mem::take(&mut finished))?;
             }
             Ok(())
         })?;
         if !interrupt::requested() {
-            finished.extend(groups.finish()?);
+            finished.extend(self.require_finite_vectors(groups.finish()?)?);
         }
         bar.finish_and_clear();
-        partial.save(finished, labels, self.embedder.dim())
+        partial.save(finished)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::provenance::Provenance;
 
@@ -16,21 +16,29 @@ use bc_embed::origin::Origin;
 pub(super) struct Partial<'a> {
     out: &'a Path,
     provenance: &'a Provenance,
+    /// The rows of the finished file.
+    labels: &'a [Label],
+    /// Length of a vector.
+    dim: usize,
     folder: PathBuf,
     /// Ids of the versions that are done.
     pub done: HashSet<String>,
 }
 
 impl<'a> Partial<'a> {
-    pub fn new(out: &'a Path, provenance: &'a Provenance) -> Self {
+    pub fn new(out: &'a Path, provenance: &'a Provenance, labels: &'a [Label], dim: usize) -> Self {
         let folder = out.with_extension("partial").join(&provenance.fingerprint);
-        Self { out, provenance, folder, done: HashSet::new() }
+        Self { out, provenance, labels, dim, folder, done: HashSet::new() }
     }
 
     /// Returns whether the complete file exists, made from the same inputs with the same settings; if so, its parts
     /// are removed.
     pub fn is_finished(&self) -> Result<bool> {
-        if !self.is_current() {
+        let is_current = self.is_current().unwrap_or_else(|reason| {
+            tracing::warn!("{} is made again: {reason:#}", self.out.display());
+            false
+        });
+        if !is_current {
             return Ok(false);
         }
         if self.parts_folder().exists() {
@@ -49,7 +57,7 @@ impl<'a> Partial<'a> {
     }
 
     /// Copies the embeddings of the files at `known`, if they were made by the same network from the same features.
-    pub fn copy_from(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
+    pub fn copy_from(&mut self, known: &[PathBuf]) -> Result<()> {
         for path in known {
             let Some(existing) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else {
                 continue;
@@ -57,6 +65,7 @@ impl<'a> Partial<'a> {
             let features = |provenance: &Provenance| provenance.inputs.get("features").cloned();
             if Origin::from_provenance(&existing.provenance) != Origin::from_provenance(self.provenance)
                 || features(&existing.provenance) != features(self.provenance)
+                || existing.dim != self.dim
             {
                 continue;
             }
@@ -67,26 +76,26 @@ impl<'a> Partial<'a> {
                 .map(|(row, label)| (label.version_id.as_str(), row))
                 .collect();
             let not_done =
-                labels.iter().enumerate().filter(|(_, label)| !self.done.contains(&label.version_id));
+                self.labels.iter().enumerate().filter(|(_, label)| !self.done.contains(&label.version_id));
             let copied: Vec<(usize, Vec<f32>)> = not_done
                 .filter_map(|(number, label)| {
                     let row = *rows.get(label.version_id.as_str())?;
                     Some((number, existing.vectors[row * existing.dim..][..existing.dim].to_vec()))
                 })
                 .collect();
-            self.save(copied, labels, existing.dim)?;
+            self.save(copied)?;
         }
         Ok(())
     }
 
-    /// Saves vectors of versions, each with its index into `labels`.
-    pub fn save(&mut self, finished: Vec<(usize, Vec<f32>)>, labels: &[Label], dim: usize) -> Result<()> {
+    /// Saves vectors of versions, each with its index into the labels.
+    pub fn save(&mut self, finished: Vec<(usize, Vec<f32>)>) -> Result<()> {
         if finished.is_empty() {
             return Ok(());
         }
         let part = Embeddings {
-            labels: finished.iter().map(|(number, _)| labels[*number].clone()).collect(),
-            dim,
+            labels: finished.iter().map(|(number, _)| self.labels[*number].clone()).collect(),
+            dim: self.dim,
             vectors: finished.into_iter().flat_map(|(_, vector)| vector).collect(),
             provenance: self.provenance.clone(),
         };
@@ -98,10 +107,11 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Joins all parts into the file, if every version of `labels` is embedded.
-    pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
+    /// Joins all parts into the file, if every version is embedded.
+    pub fn assemble(&self) -> Result<Status> {
+        let Self { labels, dim, .. } = *self;
         let _lock = saving::lock_for_writing(self.out)?;
-        if self.is_current() {
+        if self.is_current().unwrap_or(false) {
             // Another shard has already assembled the file.
             self.clear()?;
             return Ok(Status::Written(labels.len()));
@@ -117,11 +127,6 @@ impl<'a> Partial<'a> {
             let Some(vector) = by_id.get(label.version_id.as_str()) else {
                 return Ok(Status::ShardDone(by_id.len()));
             };
-            ensure!(
-                vector.len() == dim,
-                "{} holds vectors of another length; delete that folder and embed again",
-                self.folder.display()
-            );
             vectors.extend_from_slice(vector);
         }
         let all = Embeddings { labels: labels.to_vec(), dim, vectors, provenance: self.provenance.clone() };
@@ -143,7 +148,11 @@ impl<'a> Partial<'a> {
         let mut parts = Vec::new();
         for path in paths {
             match Embeddings::read(&path) {
-                Ok(part) if part.provenance.fingerprint == self.provenance.fingerprint => parts.push(part),
+                Ok(part)
+                    if part.provenance.fingerprint == self.provenance.fingerprint && part.dim == self.dim =>
+                {
+                    parts.push(part);
+                }
                 Ok(_) => {}
                 // Removed since it was listed: another shard has assembled the file.
                 Err(_) if !path.exists() => {}
@@ -154,9 +163,36 @@ impl<'a> Partial<'a> {
     }
 
     /// Returns whether the complete file exists and was made from the same inputs.
-    fn is_current(&self) -> bool {
+    ///
+    /// # Errors
+    /// A file that was made from the same inputs, but does not hold the rows that follow from them.
+    fn is_current(&self) -> Result<bool> {
         let provenance = self.out.exists().then(|| Embeddings::read_provenance(self.out).ok()).flatten();
-        provenance.is_some_and(|provenance| provenance.fingerprint == self.provenance.fingerprint)
+        if provenance.is_none_or(|provenance| provenance.fingerprint != self.provenance.fingerprint) {
+            return Ok(false);
+        }
+        let (labels, dim) = Embeddings::read_labels(self.out)?;
+        require_dimension(dim, self.dim)?;
+        ensure!(
+            labels.len() == self.labels.len(),
+            "it holds {} versions, but the index has {} with features",
+            labels.len(),
+            self.labels.len()
+        );
+        if let Some((found, expected)) =
+            labels.iter().zip(self.labels).find(|(one, two)| !same_version(one, two))
+        {
+            bail!(
+                "it holds the version {} of the clique {} ({}) where the index has {} of {} ({})",
+                found.version_id,
+                found.clique_id,
+                found.split,
+                expected.version_id,
+                expected.clique_id,
+                expected.split
+            );
+        }
+        Ok(true)
     }
 
     /// Returns the folder that holds the parts of all attempts.
@@ -174,4 +210,18 @@ impl<'a> Partial<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns whether two rows are of the same version, in the same clique and split.
+pub(super) fn same_version(one: &Label, two: &Label) -> bool {
+    one.version_id == two.version_id && one.clique_id == two.clique_id && one.split == two.split
+}
+
+/// Refuses vectors of another length than the network's.
+pub(super) fn require_dimension(found: usize, expected: usize) -> Result<()> {
+    ensure!(
+        found == expected,
+        "it holds vectors of {found} numbers, but those of the network have {expected}"
+    );
+    Ok(())
 }

@@ -18,7 +18,11 @@ use bc_formats::config::EvalConfig;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::run::WindowComparison;
 
+use super::partial::{require_dimension, same_version};
 use super::{Excerpt, Inputs, Selection};
+
+/// Key in the settings of a file of windows: the number of its rows, which the inputs do not determine (silent windows have none).
+const ROWS: &str = "rows";
 
 /// Windows of the same versions at one tempo.
 pub struct WindowsAtTempo {
@@ -59,6 +63,7 @@ impl Inputs {
         interrupt::install(
             "finishing the batch; the same command continues with the tempi that are missing",
         )?;
+        let labels = self.labels(&config.splits)?;
         let mut tempi = vec![1.0];
         tempi.extend(comparison.tempi.iter().copied().filter(|tempo| *tempo != 1.0));
         let by_tempo = tempi
@@ -66,7 +71,7 @@ impl Inputs {
             .map(|tempo| {
                 let path = config.output.join(format!("windows-{tempo:.3}.parquet"));
                 let selection = Selection { splits: &config.splits, windows: Some((windows, tempo)) };
-                let embeddings = self.read_or_embed(&path, &selection, windows, tempo)?;
+                let embeddings = self.read_or_embed(&path, &labels, &selection, (windows, tempo))?;
                 Ok(WindowsAtTempo { tempo, path, embeddings })
             })
             .collect::<Result<_>>()?;
@@ -76,20 +81,41 @@ impl Inputs {
     fn read_or_embed(
         &self,
         path: &Path,
+        labels: &[Label],
         selection: &Selection<'_>,
-        windows: Windows,
-        tempo: f64,
+        (windows, tempo): (Windows, f64),
     ) -> Result<Embeddings> {
-        let provenance = self.provenance(selection);
         if path.exists() {
-            let existing = Embeddings::read_provenance(path)?;
-            if existing.fingerprint == provenance.fingerprint && existing.inputs == provenance.inputs {
-                return Embeddings::read(path);
+            match self.read_if_current(path, labels, selection) {
+                Ok(Some(existing)) => return Ok(existing),
+                Ok(None) => {}
+                Err(reason) => tracing::warn!("{} is made again: {reason:#}", path.display()),
             }
         }
-        let embeddings = self.embed_windows_of(selection, windows, tempo, None)?;
+        let mut embeddings = self.embed_windows_of(labels, selection, (windows, tempo), None)?;
+        embeddings.provenance.settings[ROWS] = serde_json::json!(embeddings.labels.len());
         embeddings.write(path)?;
         Ok(embeddings)
+    }
+
+    /// Reads a file of windows; `None` if it was made from other inputs, or with other settings.
+    ///
+    /// # Errors
+    /// A damaged file, or one that does not hold the windows that follow from its inputs.
+    fn read_if_current(
+        &self,
+        path: &Path,
+        labels: &[Label],
+        selection: &Selection<'_>,
+    ) -> Result<Option<Embeddings>> {
+        let (found, expected) = (Embeddings::read_provenance(path)?, self.provenance(selection));
+        if found.fingerprint != expected.fingerprint || found.inputs != expected.inputs {
+            return Ok(None);
+        }
+        let existing = Embeddings::read(path)?;
+        require_dimension(existing.dim, self.embedder.dim())?;
+        require_windows_of(&existing, labels)?;
+        Ok(Some(existing))
     }
 
     /// Embeds an excerpt of each version in `[eval] splits` as windows at each of the tempi of `windowed`.
@@ -104,22 +130,22 @@ impl Inputs {
     ) -> Result<Vec<Embeddings>> {
         let WindowEmbeddings { comparison, by_tempo } = windowed;
         let windows = Windows::from_comparison(comparison)?;
+        let labels = self.labels(&config.splits)?;
         let embed = |at: &WindowsAtTempo| {
             let selection = Selection { splits: &config.splits, windows: Some((windows, at.tempo)) };
-            self.embed_windows_of(&selection, windows, at.tempo, Some(excerpt))
+            self.embed_windows_of(&labels, &selection, (windows, at.tempo), Some(excerpt))
         };
         by_tempo.iter().map(embed).collect()
     }
 
-    /// Embeds the windows of the selected versions, or of an excerpt of each, at one tempo.
+    /// Embeds the windows of the versions of `labels`, or of an excerpt of each, at one tempo.
     fn embed_windows_of(
         &self,
+        labels: &[Label],
         selection: &Selection<'_>,
-        windows: Windows,
-        tempo: f64,
+        (windows, tempo): (Windows, f64),
         excerpt: Option<&Excerpt>,
     ) -> Result<Embeddings> {
-        let labels = self.labels(selection.splits)?;
         let numbers: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(number, label)| (label.version_id.as_str(), number)).collect();
         let bar =
@@ -144,7 +170,8 @@ impl Inputs {
             let parts = parts(&self.input, &magnitude, frames, Some(windows))
                 .with_context(|| format!("version {}", row.version_id))?;
             for part in parts {
-                vectors.extend(groups.add(positions.len(), part.input, part.columns)?);
+                let done = groups.add(positions.len(), part.input, part.columns)?;
+                vectors.extend(self.require_finite_vectors(done)?);
                 positions.push((number, part.start_column));
             }
             bar.inc(1);
@@ -156,12 +183,44 @@ impl Inputs {
             )
             .into());
         }
-        vectors.extend(groups.finish()?);
+        vectors.extend(self.require_finite_vectors(groups.finish()?)?);
         bar.finish_and_clear();
-        let (labels, vectors) = sorted_windows(&labels, &positions, vectors, column_s * tempo);
+        let (labels, vectors) = sorted_windows(labels, &positions, vectors, column_s * tempo);
         ensure!(!labels.is_empty(), "no version has a window that is not silent");
         Ok(Embeddings { labels, dim: self.embedder.dim(), vectors, provenance: self.provenance(selection) })
     }
+}
+
+/// Refuses windows that are not those of the versions of `expected`, in their order. A version whose features are silent from
+/// end to end has no window.
+fn require_windows_of(existing: &Embeddings, expected: &[Label]) -> Result<()> {
+    ensure!(!existing.labels.is_empty(), "it holds no window");
+    let mut rest = expected.iter();
+    let mut versions = 0;
+    for windows in existing.labels.chunk_by(|one, two| one.version_id == two.version_id) {
+        ensure!(
+            rest.any(|label| same_version(label, &windows[0])),
+            "its version {} of the clique {} ({}) is not in the index, or at another place",
+            windows[0].version_id,
+            windows[0].clique_id,
+            windows[0].split
+        );
+        versions += 1;
+    }
+    match existing.provenance.settings.get(ROWS).and_then(serde_json::Value::as_u64) {
+        Some(rows) => ensure!(
+            existing.labels.len() as u64 == rows,
+            "it holds {} of the {rows} windows that were written",
+            existing.labels.len()
+        ),
+        // Written before the number of rows was recorded.
+        None => ensure!(
+            versions == expected.len(),
+            "it holds windows of {versions} versions, but the index has {} with features",
+            expected.len()
+        ),
+    }
+    Ok(())
 }
 
 /// Returns labels and vectors of the windows, version after version. `positions` holds the version and the first column of each

@@ -7,14 +7,20 @@ use serde_json::Value;
 use super::ReportedRun;
 use super::text::{FIGURES, count_of, escaped_markdown, figure_of};
 
+/// The first line of every report.
+pub const TITLE: &str = "# bytecover: evaluation\n";
+
 /// Returns the report of the runs as Markdown.
 pub fn text(runs: &[ReportedRun]) -> String {
-    let mut text = String::from("# bytecover: evaluation\n");
+    let mut text = String::from(TITLE);
     for run in runs {
+        let _ = write!(text, "\n## {}\n\n", escaped_markdown(&run.name));
+        for warning in run.warnings() {
+            let _ = write!(text, "**Warning:** {}.\n\n", escaped_markdown(warning));
+        }
         let _ = write!(
             text,
-            "\n## {}\n\n{}{}\n\n| split | queries |",
-            escaped_markdown(&run.name),
+            "{}{}\n\n| split | queries |",
             run.compared.as_ref().map_or(String::new(), |compared| {
                 format!("Compared: {}. Rules: ", escaped_markdown(compared))
             }),

@@ -27,8 +27,9 @@ use crate::analysis::{self, Analysis};
 use baselines::Baselines;
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::bundle;
+use bc_embed::embedder::fingerprint_of;
 use curves::Curves;
-pub use write::write;
+pub use write::{is_written, write};
 
 /// A run to report on.
 #[derive(Debug, Clone)]
@@ -45,6 +46,51 @@ impl Source {
         let run = eval.parent().map(Path::to_path_buf).filter(|run| run.join("metrics.jsonl").exists());
         Self { eval, run }
     }
+
+    /// Returns the folder of the training run, unless its networks are others than the one that made the embeddings
+    /// (`[eval] checkpoint` may name any). A run without networks, or embeddings without a known one, cannot be compared.
+    fn run_of(&self, embeddings: &Embeddings) -> Option<&Path> {
+        let run = self.run.as_deref()?;
+        let Some(checkpoint) = embeddings.provenance.inputs.get("checkpoint") else { return Some(run) };
+        let networks = networks_of(run);
+        let of_run = |path: &PathBuf| fingerprint_of(path).is_ok_and(|found| found == *checkpoint);
+        if networks.is_empty() || networks.iter().any(of_run) {
+            return Some(run);
+        }
+        tracing::warn!(
+            "the embeddings in {} were made by another network than those of {}, whose curves and configuration are left \
+             out of the report",
+            self.eval.display(),
+            run.display()
+        );
+        None
+    }
+
+    /// Returns the name of the reported run: that of its folder, or the network's if it is not the folder's.
+    fn name(&self, run: Option<&Path>, embeddings: &Embeddings) -> String {
+        match (run, &self.run, embeddings.provenance.inputs.get("checkpoint")) {
+            (None, Some(_), Some(checkpoint)) => format!("network {checkpoint}"),
+            _ => {
+                let folder = run.unwrap_or(&self.eval);
+                folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
+            }
+        }
+    }
+}
+
+/// Returns the networks in the folder of a training run, the one that is evaluated by default first.
+fn networks_of(run: &Path) -> Vec<PathBuf> {
+    let mut networks = vec![run.join("best.safetensors"), run.join("last.safetensors")];
+    let list = |name: &str| {
+        let entries = std::fs::read_dir(run.join(name)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    networks.extend(list("best"));
+    networks.extend(list("checkpoints").into_iter().map(|state| state.join("network.safetensors")));
+    networks.retain(|path| {
+        path.is_file() && path.extension().is_some_and(|extension| extension == "safetensors")
+    });
+    networks
 }
 
 /// The content of a run's part of the report.
@@ -69,6 +115,11 @@ struct ReportedRun {
 }
 
 impl ReportedRun {
+    /// What makes the figures doubtful, in words.
+    fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.figures["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+
     fn load(source: &Source) -> Result<Self> {
         let path = source.eval.join("metrics.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
@@ -85,7 +136,8 @@ impl ReportedRun {
             path.display(),
             embeddings.provenance.fingerprint
         );
-        let curves = source.run.as_deref().and_then(Curves::read);
+        let run = source.run_of(&embeddings);
+        let curves = run.and_then(Curves::read);
         let policy = match &figures["policy"] {
             Value::Null => Policy::default(),
             policy => serde_json::from_value(policy.clone())
@@ -93,11 +145,8 @@ impl ReportedRun {
         };
         let compared = figures["compared"].as_str().map(str::to_owned);
         let calibration = calibration_of(&source.eval, &embeddings, compared.is_some())?;
-        let config =
-            source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
-        let named_folder = source.run.as_deref().unwrap_or(&source.eval);
-        let name =
-            named_folder.file_name().unwrap_or(named_folder.as_os_str()).to_string_lossy().into_owned();
+        let config = run.and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
+        let name = source.name(run, &embeddings);
         let (analysis, distance_name) =
             analysis_of(&figures, &embeddings, &policy).with_context(|| source.eval.display().to_string())?;
         let map = map::points(&embeddings, analysis.split);

@@ -11,6 +11,9 @@ use super::section::heading;
 use super::text::{FIGURES, count_of, escaped, figure_of};
 use crate::analysis::{HardQuery, QueryGroup};
 
+/// The end of every page.
+pub const END: &str = "</main></body></html>\n";
+
 /// Returns the report of the runs as HTML.
 pub fn html(runs: &[ReportedRun]) -> String {
     let title =
@@ -23,6 +26,7 @@ pub fn html(runs: &[ReportedRun]) -> String {
         include_str!("page.css")
     );
     for run in runs {
+        warnings(&mut page, run, runs.len() > 1);
         lead(&mut page, run, runs.len() > 1);
     }
     for run in runs {
@@ -58,8 +62,16 @@ pub fn html(runs: &[ReportedRun]) -> String {
         hardest(&mut page, &run.analysis.hardest, &suffix);
         provenance(&mut page, run, &suffix);
     }
-    page.push_str("</main></body></html>\n");
+    page.push_str(END);
     page
+}
+
+/// Writes what makes the figures doubtful.
+fn warnings(page: &mut String, run: &ReportedRun, named: bool) {
+    let name = if named { format!("{}: ", run.name) } else { String::new() };
+    for warning in run.warnings() {
+        let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&format!("Warning: {name}{warning}.")));
+    }
 }
 
 /// Writes one sentence with the mAP, the split, and the comparison with chance and the best classical method.

@@ -17,13 +17,19 @@ use rand::{RngExt, SeedableRng};
 
 /// Writes a checkpoint of a few thousand weights for the default transform; returns its input.
 pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
+    checkpoint_with(path, seed, HashMap::new())
+}
+
+/// Writes a checkpoint like [`checkpoint`], with further entries in its header.
+pub fn checkpoint_with(path: &Path, seed: u64, mut header: HashMap<String, String>) -> NetworkInput {
     let cqt = CqtSettings::default();
     let model =
         ModelConfig { variant: Bottleneck::Plain, width: 8, blocks: [1, 1, 1, 1], ..ModelConfig::default() };
     let settings = NetworkSettings::from_config(&model, cqt.bins as usize, 5);
     let network = Network::new(&settings, seed, &Backend::cpu()).unwrap();
     let input = NetworkInput { cqt, pool: 10, scale: Scale::Log };
-    network.save(path, HashMap::from([input.to_key_value()])).unwrap();
+    header.extend([input.to_key_value()]);
+    network.save(path, header).unwrap();
     input
 }
 

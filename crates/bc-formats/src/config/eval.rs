@@ -1,5 +1,6 @@
 //! `[eval]`: embedding, metrics, report.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,33 @@ pub enum Compare {
     Whole,
     /// The embeddings of their windows.
     Windows,
+}
+
+/// Possible lengths of a window, in seconds.
+pub const WINDOW_S: RangeInclusive<f64> = 0.1..=36_000.0;
+/// Possible distances of the windows' beginnings, in seconds.
+pub const WINDOW_STEP_S: RangeInclusive<f64> = 0.01..=36_000.0;
+/// Possible numbers of neighbours by which distances are scaled.
+pub const NEIGHBOURS: RangeInclusive<usize> = 0..=1_000;
+
+/// Refuses tempi at which windows cannot be embedded; the message follows their name.
+///
+/// # Errors
+/// No tempo, one out of range, or two (the recording's own tempo, 1, is always one) that are the same to three decimals,
+/// because the file of a tempo's windows is named by these.
+pub fn require_tempi(tempi: &[f64]) -> Result<(), String> {
+    if tempi.is_empty() || !tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)) {
+        return Err(format!("are {tempi:?}, but must be at least one factor, each from 0.25 to 4"));
+    }
+    let mut sorted: Vec<f64> = tempi.iter().copied().chain([1.0]).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.dedup();
+    match sorted.windows(2).find(|pair| format!("{:.3}", pair[0]) == format!("{:.3}", pair[1])) {
+        Some(pair) => {
+            Err(format!("are {tempi:?}, of which {} and {} are the same to three decimals", pair[0], pair[1]))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is done with the distances of all recordings before they are ranked.
@@ -68,7 +96,8 @@ section! {
         window_s: f64 = 10.0;
         /// Distance of the windows' beginnings in seconds.
         window_step_s: f64 = 2.5;
-        /// Tempi, as factors of the query's own tempo, at which its windows are compared; the best one counts.
+        /// Tempi, as factors of the query's own tempo, at which its windows are compared; the best one counts. Each differs from
+        /// the others, and from 1, in its first three decimals.
         tempi: Vec<f64> = vec![1.0, 0.71, 0.84, 1.19, 1.41];
         /// Number of nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
         /// that are near to everything; 0: no scaling.
@@ -113,21 +142,37 @@ impl Check for EvalConfig {
     fn check(&self, problems: &mut SectionProblems<'_>) {
         problems.not_empty("output", &self.output);
         super::train::check_device(problems, &self.device, &self.precision);
-        problems.within("window_s", self.window_s, 0.1..=36_000.0, "s");
-        problems.within("window_step_s", self.window_step_s, 0.01..=36_000.0, "s");
-        problems.within("neighbours", self.neighbours, 0..=1_000, "");
+        problems.within("window_s", self.window_s, WINDOW_S, "s");
+        problems.within("window_step_s", self.window_step_s, WINDOW_STEP_S, "s");
+        problems.within("neighbours", self.neighbours, NEIGHBOURS, "");
         problems.within("rerank_k1", self.rerank_k1, 1..=1_000, "");
         problems.within("rerank_k2", self.rerank_k2, 1..=1_000, "");
         problems.within("rerank_weight", self.rerank_weight, 0.0..=1.0, "");
-        problems.require(
-            !self.tempi.is_empty() && self.tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)),
-            "tempi",
-            format!("are {:?}, but must be at least one factor, each from 0.25 to 4", self.tempi),
-        );
+        let tempi = require_tempi(&self.tempi);
+        problems.require(tempi.is_ok(), "tempi", tempi.err().unwrap_or_default());
         problems.require(
             self.search_index_path() != self.output.join("embeddings.parquet"),
             "search_index",
             "is the embeddings that are measured; name another file",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tempi_whose_files_would_have_one_name_are_refused() {
+        require_tempi(&EvalConfig::default().tempi).unwrap();
+        require_tempi(&[1.0, 0.84, 0.84]).unwrap();
+        require_tempi(&[1.001]).unwrap();
+        for tempi in [&[1.0, 1.0003][..], &[1.0003], &[0.71, 0.8401, 0.84]] {
+            let error = require_tempi(tempi).unwrap_err();
+            assert!(error.contains("the same to three decimals"), "{error}");
+        }
+        for tempi in [&[][..], &[0.0], &[-1.0], &[f64::NAN]] {
+            assert!(require_tempi(tempi).unwrap_err().contains("from 0.25 to 4"));
+        }
     }
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{AugmentConfig, StretchScope};
 pub use download::DownloadConfig;
-pub use eval::{Compare, EvalConfig, Layer, Rerank};
+pub use eval::{Compare, EvalConfig, Layer, NEIGHBOURS, Rerank, WINDOW_S, WINDOW_STEP_S, require_tempi};
 pub use features::{FeaturesConfig, Mp3Decoder};
 pub use index::IndexConfig;
 pub use model::{Bottleneck, ModelConfig, NetworkKind};

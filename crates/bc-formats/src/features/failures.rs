@@ -18,6 +18,9 @@ pub const FORMAT: &str = "failures/2";
 /// Formats that can be read, the newest first. `failures/1` has only id, path and reason.
 pub const FORMATS: [&str; 2] = [FORMAT, "failures/1"];
 
+/// What to do about a damaged table.
+const REMEDY: &str = "remove it and run `bc-features extract` again, which tries its versions once more";
+
 /// A version without features.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Failure {
@@ -34,6 +37,9 @@ pub struct Failure {
     pub source_hash: Option<String>,
     /// Size and modification time of the file at that time.
     pub source: Source,
+    /// The settings at that time, if the failure depends on them: with others, the next run tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 /// Lists the failure tables of a folder, the oldest first: `failures.parquet`, into which the others are merged when no run is at
@@ -64,7 +70,7 @@ pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// A file that is no failure table, or a damaged one.
 pub fn provenance_of(table: &Path) -> Result<Provenance> {
-    table::provenance(table, &FORMATS)
+    table::provenance(table, &FORMATS, REMEDY)
 }
 
 /// Reads a failure table.
@@ -72,10 +78,10 @@ pub fn provenance_of(table: &Path) -> Result<Provenance> {
 /// # Errors
 /// A file that is no failure table, or a damaged one.
 pub fn read(path: &Path) -> Result<Vec<Failure>> {
-    let (_, batches) = table::open(path, &FORMATS, &[])?;
+    let (_, batches) = table::open(path, &FORMATS, &[], REMEDY)?;
     let mut failures = Vec::new();
     for batch in batches {
-        let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+        let batch = batch?;
         let text = |name: &str| table::complete::<StringArray>(path, &batch, name);
         let (ids, paths, reasons) = (text("version_id")?, text("audio_path")?, text("reason")?);
         let details = match batch.column_by_name("may_pass") {
@@ -85,6 +91,11 @@ pub fn read(path: &Path) -> Result<Vec<Failure>> {
                 table::column::<UInt64Array>(path, &batch, "source_bytes")?,
                 table::column::<Int64Array>(path, &batch, "source_modified_ns")?,
             )),
+            None => None,
+        };
+        // Tables of earlier versions lack it.
+        let settings = match batch.column_by_name("settings") {
+            Some(_) => Some(table::column::<StringArray>(path, &batch, "settings")?),
             None => None,
         };
         failures.extend((0..batch.num_rows()).map(|row| Failure {
@@ -97,6 +108,7 @@ pub fn read(path: &Path) -> Result<Vec<Failure>> {
                 bytes: table::number(bytes, row),
                 modified_ns: table::number(modified, row),
             }),
+            settings: settings.and_then(|settings| table::optional(settings, row)).map(str::to_owned),
         }));
     }
     Ok(failures)
@@ -122,6 +134,7 @@ pub fn write_as(
         text("source_hash", true),
         Field::new("source_bytes", DataType::UInt64, true),
         Field::new("source_modified_ns", DataType::Int64, true),
+        text("settings", true),
     ];
     let column = |get: fn(&Failure) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(failures.iter().map(get)))
@@ -135,8 +148,25 @@ pub fn write_as(
         Arc::new(StringArray::from_iter(failures.iter().map(|f| f.source_hash.as_deref()))),
         Arc::new(UInt64Array::from_iter(failures.iter().map(|f| f.source.bytes))),
         Arc::new(Int64Array::from_iter(failures.iter().map(|f| f.source.modified_ns))),
+        Arc::new(StringArray::from_iter(failures.iter().map(|f| f.settings.as_deref()))),
     ])?;
     provenance.format = FORMAT.to_owned();
     provenance.fingerprint = Fingerprint::of("failures").add_json(&failures).finish();
     writer.commit_as(&name(&provenance.fingerprint), &provenance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_for_damaged_table_names_file_and_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("failures.parquet");
+        std::fs::write(&path, "PAR1 and no more").unwrap();
+        for error in [read(&path).unwrap_err(), provenance_of(&path).unwrap_err()] {
+            let error = format!("{error:#}");
+            assert!(error.contains("failures.parquet is damaged; remove it and run"), "{error}");
+        }
+    }
 }

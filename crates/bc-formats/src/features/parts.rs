@@ -2,15 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{StringArray, UInt32Array};
 
 use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
 use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
 use crate::fingerprint;
 use crate::provenance::Provenance;
-use crate::retry::{self, RetryWhen};
+use crate::retry;
 use crate::table;
+
+/// What to do about a damaged part.
+pub(super) const REMEDY: &str = "remove it and run `bc-features extract` again";
+
+/// A part must have a lower number than this, so that later parts have numbers too.
+const NUMBER_LIMIT: u64 = 1 << 63;
 
 /// Maximum number of times that a folder is listed, if parts vanish while it is read because a run tidies it.
 const MAX_LISTINGS: usize = 10;
@@ -82,8 +88,7 @@ impl Parts {
     ) -> Result<Option<(Self, T)>> {
         let mut scanned: Option<Self> = None;
         for (name, path) in list(folder)? {
-            let (provenance, batches) =
-                table::open(&path, &FORMATS, &COLUMNS).map_err(|error| with_remedy(error, &path))?;
+            let (provenance, batches) = table::open(&path, &FORMATS, &COLUMNS, REMEDY)?;
             let settings = settings_of(&path, &provenance)?;
             let parts = scanned.get_or_insert_with(|| Self { settings, parts: Vec::new() });
             let differences = parts.settings.differences(&settings);
@@ -96,8 +101,7 @@ impl Parts {
             }
             let number = parts.parts.len();
             for batch in batches {
-                let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-                rows(&path, &batch, |row| take(&mut state, number, row))?;
+                rows(&path, &batch?, |row| take(&mut state, number, row))?;
             }
             let extractor = extractor_of(&provenance);
             parts.parts.push(Part { path, name, extractor, provenance });
@@ -146,12 +150,11 @@ pub(super) fn each_row(
     settings: &CqtSettings,
     mut take: impl FnMut(FeatureRow) -> Result<()>,
 ) -> Result<()> {
-    let (_, batches) = table::open(path, &FORMATS, &[]).with_context(|| {
+    let (_, batches) = table::open(path, &FORMATS, &[], REMEDY).with_context(|| {
         format!("{} was there and cannot be read now; run the command again", path.display())
     })?;
     for batch in batches {
-        let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-        for row in rows_of(path, settings, &batch)? {
+        for row in rows_of(path, settings, &batch?)? {
             take(row?)?;
         }
     }
@@ -203,6 +206,12 @@ fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
                 let path = entry.with_context(listed)?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 if let Some(name) = PartName::parse(&name) {
+                    ensure!(
+                        name.number < NUMBER_LIMIT,
+                        "{}: its number leaves none for the parts after it; rename it to part-00000-{}.parquet",
+                        path.display(),
+                        name.rest
+                    );
                     names.push((name, path));
                 }
             }
@@ -212,17 +221,6 @@ fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Adds a remedy to the error of a file that can be read but is not a Parquet file.
-fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
-    let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
-        && retry::retry_when_in_context(&error).is_none_or(|retry_when| retry_when == RetryWhen::Never);
-    if of_content {
-        error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
-    } else {
-        error
-    }
 }
 
 /// Parses a hash of 32 hex digits.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::parts::{Part, Parts, each_row, require_settings};
+use super::parts::{self, Part, Parts, each_row, require_settings};
 use super::{CqtSettings, FORMATS, FeatureRow, Source, duplicate_row};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
@@ -127,7 +127,7 @@ impl FeatureSet {
     /// # Errors
     /// No feature file, or one of another schema version.
     pub fn provenance_of(part: &Path) -> Result<Provenance> {
-        table::provenance(part, &FORMATS)
+        table::provenance(part, &FORMATS, parts::REMEDY)
     }
 
     /// Refuses features of other settings than `expected`, naming both values and the remedy.
@@ -417,6 +417,21 @@ mod tests {
             error.contains("part-0.parquet is damaged; remove it and run `bc-features extract`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn part_that_leaves_no_higher_number_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |number: u64| folder.path().join(format!("part-{number}-x.parquet"));
+        write_rows(&name(u64::MAX), "x", &[row("a")]);
+        let error = FeatureSet::open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("part-18446744073709551615-x.parquet") && error.contains("rename it"),
+            "{error}"
+        );
+        std::fs::rename(name(u64::MAX), name((1 << 63) - 1)).unwrap();
+        let (parts, ()) = Parts::scan(folder.path(), || (), |(), _, _| Ok(())).unwrap().unwrap();
+        assert_eq!(parts.next_number(), 1 << 63);
     }
 
     #[test]

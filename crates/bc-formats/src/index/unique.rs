@@ -35,20 +35,34 @@ impl<P: Copy> Unique<P> {
     /// # Errors
     /// The version conflicts with an earlier one.
     pub fn add(&mut self, version: &Version, position: P) -> Result<bool, Conflict<P>> {
-        if !self.ids.insert(digest(&version.version_id)) {
+        self.add_ids(&version.version_id, &version.clique_id, version.split, position)
+    }
+
+    /// Records the ids and the split of the next version, like [`Self::add`].
+    ///
+    /// # Errors
+    /// The version conflicts with an earlier one.
+    pub fn add_ids(
+        &mut self,
+        version_id: &str,
+        clique_id: &str,
+        own_split: Split,
+        position: P,
+    ) -> Result<bool, Conflict<P>> {
+        if !self.ids.insert(digest(version_id)) {
             return Err(Conflict::Twice);
         }
-        let mut entry = match self.cliques.entry(digest(&version.clique_id)) {
+        let mut entry = match self.cliques.entry(digest(clique_id)) {
             Entry::Vacant(entry) => {
-                entry.insert((version.split, position));
+                entry.insert((own_split, position));
                 return Ok(true);
             }
             Entry::Occupied(entry) => entry,
         };
         let (split, first) = *entry.get();
         if split == Split::None {
-            entry.insert((version.split, position));
-        } else if version.split != Split::None && version.split != split {
+            entry.insert((own_split, position));
+        } else if own_split != Split::None && own_split != split {
             return Err(Conflict::Crossing(split, first));
         }
         Ok(false)
