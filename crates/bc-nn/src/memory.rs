@@ -25,7 +25,7 @@ pub fn keep_freed() {
 }
 
 /// Asks the system for huge pages (2 MiB instead of 4 KiB) behind a large array. Call it before the array is written for the
-/// first time, since pages keep their size.
+/// first time: a page gets its size when it is first written, and the system merges small ones later only now and then.
 ///
 /// The operators read many rows of an array at once, each on another page; with pages of 4 KiB the processor looks up
 /// addresses for 5 to 14 % of the time. Linux alone is asked, and arrays of less than 2 MiB are left as they are.
@@ -40,10 +40,15 @@ pub(crate) fn prefer_huge_pages<T>(array: &[MaybeUninit<T>]) {
         // Outwards: arrays lie side by side, and the pages between two of them should be huge too.
         let start = array.as_ptr().addr() / HUGE_PAGE * HUGE_PAGE;
         let end = (array.as_ptr().addr() + bytes).next_multiple_of(HUGE_PAGE);
-        // SAFETY: the advice changes the size of pages, not what they contain. Its failure changes nothing.
+        // SAFETY: the advice changes the size of pages, not what they contain, so it may reach beyond the array. If it fails,
+        // pages are as they would be without it.
         unsafe {
             libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE);
         }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = array;
     }
 }
 

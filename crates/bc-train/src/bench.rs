@@ -5,6 +5,8 @@ use bc_nn::backend::Precision;
 use bc_nn::{Backend, Kind, NetworkSettings, RingSettings};
 use clap::Args;
 
+use crate::learner::MAX_THREADS;
+
 /// Arguments of `bc-train bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
@@ -15,8 +17,8 @@ pub struct BenchArgs {
     #[arg(long, default_value = "f32")]
     precision: String,
     /// Threads of the operators on the CPU.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=MAX_THREADS))]
+    threads: u16,
     /// Items a batch.
     #[arg(long, default_value_t = 8)]
     batch: usize,
@@ -43,7 +45,7 @@ pub struct BenchArgs {
 
 /// Times training steps and forward passes, and prints the result.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    crate::learner::use_threads(args.threads)?;
+    crate::learner::use_threads(args.threads.into())?;
     let network = match args.network.as_str() {
         "ring" => NetworkSettings::Ring(RingSettings {
             kind: Kind::Ring,
@@ -64,9 +66,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         recompute_activations: args.recompute_activations,
     })?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        bc_cli::println!("{}", serde_json::to_string(&report)?);
     } else {
-        println!(
+        bc_cli::println!(
             "training step {:.3} s ({:.2} samples/s), forward {:.3} s ({:.2} samples/s), peak memory {}",
             report.train_s,
             report.train_samples_per_s,

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+use bc_formats::atomic;
+use bc_formats::retry;
+use bc_nn::weights;
 use serde::{Deserialize, Serialize};
 
 /// The best network of a run.
@@ -39,6 +43,34 @@ pub(crate) fn insert(
 /// Returns the path of the network that was validated at `step`.
 pub(crate) fn path(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step:08}.safetensors"))
+}
+
+/// Returns why the best network of `run` cannot be used: the file was removed or damaged. `None` if it can be used.
+///
+/// # Errors
+/// The disk cannot read the file now.
+pub(crate) fn damage(run: &Path) -> Result<Option<String>> {
+    let path = run.join(BEST);
+    match weights::metadata(&path) {
+        Ok(_) => Ok(None),
+        Err(error) if retry::is_absent(&error) => Ok(Some(format!("{} does not exist", path.display()))),
+        Err(error) if retry::retry_when_in_context(&error).is_some() => {
+            Err(error.context("run the same command again"))
+        }
+        Err(error) => Ok(Some(bc_cli::describe(&error))),
+    }
+}
+
+/// Puts a copy of the first network of `copies` that can be read in the place of the best network of `run`. Returns the file
+/// that it copied; `None` if there is none.
+///
+/// # Errors
+/// The best network cannot be written.
+pub(crate) fn restore_from(run: &Path, copies: &[PathBuf]) -> Result<Option<PathBuf>> {
+    let Some(copy) = copies.iter().find(|copy| weights::metadata(copy).is_ok()) else { return Ok(None) };
+    let bytes = std::fs::read(copy).with_context(|| format!("cannot read {}", copy.display()))?;
+    atomic::write(&run.join(BEST), bytes)?;
+    Ok(Some(copy.clone()))
 }
 
 /// Removes all networks that are not `listed` from the folder of best networks of `run`. A file that cannot be removed

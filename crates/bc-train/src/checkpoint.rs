@@ -17,7 +17,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bc_formats::atomic;
 use bc_formats::retry::{self, RetryWhen};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// The best network before the last step of a run that ended between two validations of its plan.
 pub const BEST_BEFORE_END: &str = "best.safetensors";
 const STATE: &str = "state.json";
+/// More steps than any run makes: further counting cannot overflow.
+const MAX_STEP: u64 = 1 << 53;
 
 /// The results of validation so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -94,6 +96,49 @@ pub struct State {
     pub settings: Value,
 }
 
+impl State {
+    /// Refuses counts that no run has after `step` steps, with which training could not continue.
+    ///
+    /// # Errors
+    /// The state is of another step; more epochs, passes, reductions or validations than steps.
+    fn require_possible(&self, step: u64) -> Result<()> {
+        ensure!(self.step == step, "step is {}, but that of the folder's name is {step}", self.step);
+        ensure!(step <= MAX_STEP, "step is {step}, but at most {MAX_STEP} are possible");
+        let validations = std::iter::once(&self.validation).chain(&self.before_end);
+        let of_validations = validations.flat_map(|validation| {
+            [
+                ("waited", validation.early_stopping.waited),
+                ("waited", validation.plateau.waited),
+                ("reductions", validation.reductions),
+                ("best_step", validation.best_step),
+                ("validated_step", validation.validated_step.unwrap_or_default()),
+            ]
+        });
+        // One validation more than steps: that before the first step.
+        for (name, count) in
+            [("epoch", self.epoch), ("passes", self.passes)].into_iter().chain(of_validations)
+        {
+            ensure!(count <= step + 1, "{name} is {count}, which is not possible after {step} steps");
+        }
+        Ok(())
+    }
+
+    /// Refuses a position in the epoch that the run's plan does not have; `folder` is that of the checkpoint.
+    ///
+    /// # Errors
+    /// The next batch is not one of the epoch's `batches`.
+    pub(crate) fn require_batch_of_epoch(&self, batches: usize, folder: &Path) -> Result<()> {
+        ensure!(
+            self.batch < batches,
+            "{} is damaged; {}: batch is {}, but an epoch has {batches} batches",
+            folder.join(STATE).display(),
+            remedy(folder),
+            self.batch
+        );
+        Ok(())
+    }
+}
+
 /// The checkpoints of one run.
 pub struct Checkpoints {
     folder: PathBuf,
@@ -137,6 +182,7 @@ impl Checkpoints {
                 state.format
             );
         }
+        state.require_possible(step).with_context(damaged)?;
         Ok(Some((folder, state)))
     }
 
@@ -339,6 +385,39 @@ mod tests {
             error.contains("state.json") && error.contains("to resume from the checkpoint before"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn impossible_counts_are_refused_with_the_file_and_the_remedy() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 2);
+        let folder = save(&checkpoints, 7);
+        let refused = |state: &State| {
+            let state = State { format: FORMAT.to_owned(), ..state.clone() };
+            std::fs::write(folder.join(STATE), serde_json::to_vec(&state).unwrap()).unwrap();
+            checkpoints.latest().map(drop).map_err(|error| format!("{error:#}"))
+        };
+        let good = State { step: 7, epoch: 7, passes: 7, ..State::default() };
+        refused(&good).unwrap();
+        let mut waited = good.clone();
+        waited.validation.early_stopping.waited = u64::MAX;
+        let before_end = Some(waited.validation.clone());
+        for (state, part) in [
+            (State { step: u64::MAX, ..good.clone() }, "step is 18446744073709551615"),
+            (State { epoch: 9, ..good.clone() }, "epoch is 9"),
+            (State { passes: u64::MAX, ..good.clone() }, "passes is"),
+            (State { before_end, ..good.clone() }, "waited is"),
+            (waited, "waited is"),
+        ] {
+            let error = refused(&state).unwrap_err();
+            for part in [part, "state.json", "damaged", "to resume from the checkpoint before"] {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        }
+        let batch = State { batch: 16, ..good };
+        batch.require_batch_of_epoch(17, &folder).unwrap();
+        let error = batch.require_batch_of_epoch(16, &folder).unwrap_err().to_string();
+        assert!(error.contains("state.json") && error.contains("batch is 16"), "{error}");
     }
 
     #[test]

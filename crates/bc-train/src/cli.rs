@@ -5,6 +5,7 @@ use bc_cli::{ConfigArgs, Interrupted};
 use bc_ranks::Ranks;
 
 use crate::bench::BenchArgs;
+use crate::learner::MAX_THREADS;
 use crate::ranks::SharedError;
 use crate::train::{Options, Outcome};
 
@@ -58,8 +59,8 @@ struct TrainArgs {
     #[arg(long)]
     dry_run: bool,
     /// Threads of the network's operators; as --set train.threads=N.
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=MAX_THREADS))]
+    threads: Option<u16>,
 }
 
 impl TrainArgs {
@@ -93,11 +94,11 @@ pub fn main(arguments: Arguments) -> Result<()> {
         }
     };
     match command {
-        Command::Config => print!("{}", config.to_commented_toml()),
+        Command::Config => bc_cli::print!("{}", config.to_commented_toml()),
         Command::Bench(args) => crate::bench::run(&args)?,
         Command::Train(args) => {
             ensure!(!(args.resume && args.fresh), "--resume and --fresh exclude each other");
-            config.train.threads = args.threads.unwrap_or(config.train.threads);
+            config.train.threads = args.threads.map_or(config.train.threads, usize::from);
             crate::learner::use_threads(config.train.threads)?;
             if args.dry_run {
                 return crate::dry_run::print(&config);
@@ -130,7 +131,7 @@ fn end_rank(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
         Err(error) if ranks.is_alone() || error.is::<SharedError>() => Err(error),
         Err(error) => {
             let text = bc_cli::describe(&error);
-            eprintln!("error: {} on {}: {text}", ranks.name(), crate::machine::host());
+            bc_cli::eprintln!("error: {} on {}: {text}", ranks.name(), crate::machine::host());
             ranks.abort();
             Err(error)
         }

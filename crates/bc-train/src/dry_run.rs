@@ -7,7 +7,7 @@ use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
 use bc_ranks::Ranks;
 
 use crate::learner::Learner;
-use crate::memory_check::MemoryCheck;
+use crate::memory_check::{MemoryCheck, require_memory_for_network};
 use crate::sampler::{BatchPlan, Composition};
 use crate::setup::{Setup, last_step};
 
@@ -21,11 +21,12 @@ const TIMED_STEPS: usize = 3;
 /// The errors of [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config, &Ranks::alone())?;
+    require_memory_for_network(config, &setup)?;
     let mut learner = setup.new_learner(config, &Ranks::alone())?;
     let note = learner.load_init()?;
     print_data(config, &setup);
     if let Some(note) = note {
-        println!("init      {note}");
+        bc_cli::println!("init      {note}");
     }
     print_network(config, &learner);
     print_batches(config, &setup, &learner);
@@ -39,7 +40,7 @@ pub fn print(config: &Config) -> Result<()> {
 
 fn print_data(config: &Config, setup: &Setup) {
     let tracks = setup.data.store.tracks().len();
-    println!(
+    bc_cli::println!(
         "data      {} training versions in {} cliques, {} validation versions; {:.1} MiB of features{}",
         setup.data.training_tracks,
         setup.data.classes(),
@@ -48,7 +49,7 @@ fn print_data(config: &Config, setup: &Setup) {
         if config.train.map_features { ", memory-mapped" } else { "" }
     );
     for source in setup.data.painted.iter().flat_map(|painted| painted.sources()) {
-        println!(
+        bc_cli::println!(
             "painted   {} works of {}, {:.0} % of the cliques of a batch",
             source.works.len(),
             source.path.display(),
@@ -59,7 +60,7 @@ fn print_data(config: &Config, setup: &Setup) {
 
 fn print_network(config: &Config, learner: &Learner) {
     let settings = learner.network().settings();
-    println!(
+    bc_cli::println!(
         "network   {}, embedding {}, {} classes, {:.2} M parameters",
         settings.in_words(),
         settings.embedding(),
@@ -85,9 +86,10 @@ fn print_network(config: &Config, learner: &Learner) {
         Loss::Clews => "alignment and uniformity".to_owned(),
         Loss::CosineSoftmax => format!("cross entropy on cosines times {}", train.cosine_scale),
     };
-    println!(
+    bc_cli::println!(
         "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss: {loss}",
-        train.learning_rate, train.warmup_steps
+        train.learning_rate,
+        train.warmup_steps
     );
 }
 
@@ -97,7 +99,7 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
         Composition::RandomTriplets { triplets, .. } => format!("{triplets} random triplets"),
         Composition::Pk { cliques, versions } => format!("{cliques} cliques x {versions} versions"),
     };
-    println!(
+    bc_cli::println!(
         "batches   {} items ({what}), {} a pass, {} an epoch",
         composition.items(),
         setup.sampler.batches_per_pass(),
@@ -106,7 +108,7 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     let (network, bins) = (learner.network().settings(), setup.input.rows());
     for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
-        println!(
+        bc_cli::println!(
             "crops     {length_s} s: {bins} x {frames}, {:.2} GFLOP forward per sample, three times that in training",
             network.flops(bins, frames) / 1e9
         );
@@ -139,14 +141,14 @@ fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {
     let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
     let steps = last_step(config, &setup.schedule);
     let batches = steps as f64 * config.train.accumulate as f64;
-    println!(
+    bc_cli::println!(
         "time      {} s per batch by length (median of {TIMED_STEPS}), {:.1} samples/s; {steps} steps: {} and validations",
         seconds.iter().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(", "),
         setup.sampler.composition().items() as f64 / mean,
         duration(batches * mean)
     );
     if let Some(peak) = bc_nn::memory::peak_gib() {
-        println!("          {peak:.2} GiB of memory at most in these steps");
+        bc_cli::println!("          {peak:.2} GiB of memory at most in these steps");
     }
 }
 

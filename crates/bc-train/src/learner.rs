@@ -116,10 +116,7 @@ impl Learner {
         data_fingerprints: &DataFingerprints,
         ranks: &Ranks,
     ) -> Result<Self> {
-        let bins = input.rows();
-        // Losses over pairs need no classifier.
-        let classes = if config.train.loss.classifies() { classes } else { 0 };
-        let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
+        let network_settings = network_settings(config, classes, input);
         let rank_sync = RankSync::new(ranks, &config.train, backend)?;
         let mut network =
             Network::with_peers(&network_settings, config.train.seed, backend, rank_sync.peers())?;
@@ -405,6 +402,13 @@ impl Learner {
     }
 }
 
+/// Returns the network of a configuration, for this input and number of classes.
+pub(crate) fn network_settings(config: &Config, classes: usize, input: &NetworkInput) -> NetworkSettings {
+    // Losses over pairs need no classifier.
+    let classes = if config.train.loss.classifies() { classes } else { 0 };
+    NetworkSettings::from_config(&config.model, input.rows(), classes)
+}
+
 /// Concatenates the outputs of several passes.
 fn concatenate_outputs(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     let all = |get: fn(&HeadOutputs<Array>) -> &Array| {
@@ -429,6 +433,9 @@ fn select_samples(
         logits: part(&gradients.logits)?,
     })
 }
+
+/// Maximum number of threads of the network's operators, that of `[train] threads`.
+pub(crate) const MAX_THREADS: i64 = 1_024;
 
 /// Sets the number of threads of the network's operators on the CPU (0: one per core). Call it once, before anything is
 /// computed.

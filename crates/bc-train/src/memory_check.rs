@@ -3,12 +3,13 @@
 //! The estimate ([`bc_nn::NetworkSettings::memory`]) counts arrays only and is rather too small than too large, so that no
 //! step that fits is refused. Suggested batches take [`MARGIN`] times the estimate into account.
 
-use anyhow::{Result, bail};
-use bc_formats::config::{Batches, Config};
-use bc_nn::backend::Precision;
+use anyhow::{Result, bail, ensure};
+use bc_formats::config::{Batches, Config, TrainConfig};
+use bc_nn::backend::{Precision, names_gpu};
 use bc_nn::{Backend, Memory, MemoryOptions, NetworkSettings};
 use bc_ranks::Ranks;
 
+use crate::learner::network_settings;
 use crate::sampler::RankSplit;
 use crate::setup::Setup;
 
@@ -72,8 +73,7 @@ impl MemoryCheck {
             recompute: train.recompute_activations,
             with_stored_activations,
             with_recomputed_activations,
-            // The moving average is a fifth copy of the weights.
-            copies: if train.ema > 0.0 { 1.25 } else { 1.0 },
+            copies: copies(train),
             items: shares.own().len(),
             unit,
             ranks: ranks.size(),
@@ -183,7 +183,7 @@ impl MemoryCheck {
         let ([bins, frames], items) = (self.size, self.items);
         let step = self.step_bytes(self.recompute);
         let free = self.free.map_or_else(String::new, |free| format!("; {} more are free", gib(free)));
-        println!(
+        bc_cli::println!(
             "memory    about {} on {}: {} for weights, gradients and moments, {} for a step on {items} items of \
              {bins} x {frames}{free}",
             gib(self.fixed_bytes() + step),
@@ -191,13 +191,46 @@ impl MemoryCheck {
             gib(self.fixed_bytes()),
             gib(step),
         );
-        println!(
+        bc_cli::println!(
             "          a step with recompute_activations = {}: {}; features: {}",
             !self.recompute,
             gib(self.step_bytes(!self.recompute)),
             gib(features)
         );
     }
+}
+
+/// Refuses a network that does not fit into the memory of the CPU, before it is allocated: the system would end this process,
+/// or swap at every step. (A GPU gives an error of its own.)
+///
+/// # Errors
+/// Weights, gradients and moments need more memory than is free.
+pub(crate) fn require_memory_for_network(config: &Config, setup: &Setup) -> Result<()> {
+    let free = bc_nn::memory::available().filter(|_| !names_gpu(&config.train.device));
+    free.map_or(Ok(()), |free| require_network_fits(config, setup, free))
+}
+
+/// Refuses a network that needs more than `free` bytes.
+fn require_network_fits(config: &Config, setup: &Setup, free: usize) -> Result<()> {
+    let network = network_settings(config, setup.classes, &setup.input);
+    let memory = network.memory(setup.input.rows(), 1, MemoryOptions::on_cpu(false));
+    let fixed = (memory.fixed as f64 * copies(&config.train)) as usize;
+    ensure!(
+        fixed <= free,
+        "[model] {}: the weights, gradients and moments of {:.2} M parameters need about {}, and {} are free; use a smaller \
+         network (width, blocks)",
+        network.in_words(),
+        network.parameters() as f64 / 1e6,
+        gib(fixed),
+        gib(free)
+    );
+    Ok(())
+}
+
+/// Returns the number of copies of the weights, relative to those that [`Memory::fixed`] counts: the moving average is a
+/// fifth one.
+fn copies(train: &TrainConfig) -> f64 {
+    if train.ema > 0.0 { 1.25 } else { 1.0 }
 }
 
 /// Estimates the memory with stored activations, and with recomputed ones.
@@ -281,6 +314,20 @@ mod tests {
             MemoryCheck { on_cpu: false, free: Some(checks[1].step_bytes(false) - 1), ..checks[1].clone() };
         let text = refused.check().unwrap_err().to_string();
         assert!(text.contains("a step on 6 items"), "{text}");
+    }
+
+    #[test]
+    fn network_that_does_not_fit_is_refused_before_it_is_allocated() {
+        let mut config = Config::default();
+        (config.train.debug, config.model.width) = (true, 2);
+        (config.train.cliques_per_batch, config.train.versions_per_clique) = (5, 2);
+        let setup = Setup::new(&config, &Ranks::alone()).unwrap();
+        require_network_fits(&config, &setup, 1 << 30).unwrap();
+        (config.model.width, config.model.blocks) = (1_024, [100; 4]);
+        let error = require_network_fits(&config, &setup, 1 << 30).unwrap_err().to_string();
+        for part in ["[model]", "M parameters", "1.00 GiB are free", "smaller network"] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! run's folder, and hands over to a [`Session`], which trains.
 
 use std::fs::File;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::atomic;
@@ -12,16 +13,17 @@ use bc_ranks::Ranks;
 use serde_json::Value;
 
 use crate::best::{self, BEST};
-use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
+use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, NETWORK, State};
 use crate::ending::{
     best_figure, completion_reason, warn_of_other_length, warn_of_other_machine, warn_of_other_ranks,
 };
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
-use crate::memory_check::MemoryCheck;
+use crate::memory_check::{MemoryCheck, require_memory_for_network};
 use crate::ranks::print_once;
 use crate::record::{Line, Recorder, Resumed, StartLine, now};
+use crate::schedule::Patience;
 pub use crate::session::Outcome;
 use crate::session::Session;
 use crate::settings;
@@ -67,14 +69,17 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     let machine = Machine::current(ranks.size());
     let saved_step = saved.as_ref().map(|(_, saved)| saved.step);
     require_same_on_all_ranks(ranks, &settings, &config.train, &machine, saved_step)?;
+    require_memory_for_network(config, &setup)?;
     let mut learner = setup.new_learner(config, ranks)?;
     let memory_check = MemoryCheck::new(config, &setup, learner.network(), ranks)?;
     let (mut state, resumed) = match saved {
         None => (initial_state(config, &setup, &mut learner, ranks)?, Resumed::Never),
         Some((folder, saved)) => {
             folder::refuse_other_settings(run, &saved.settings, &settings)?;
+            saved.require_batch_of_epoch(setup.sampler.batches_per_epoch(), &folder)?;
             if let Some(message) = nothing_to_do_message(config, &saved) {
                 print_once(ranks, message);
+                warn_of_lost_best(run, &folder)?;
                 return Ok(Outcome::NothingToDo);
             }
             learner.load(&folder)?;
@@ -90,12 +95,11 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     state.total_steps = setup.schedule.total_steps;
     state.instruction_set.clone_from(&machine.instruction_set);
     state.ranks = ranks.size();
-    let continues = resumed != Resumed::Never && completion_reason(config, &state).is_none();
     // Held until the session ends.
     let _lock =
         ranks.is_first().then(|| lock_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
-    if continues {
-        undo_final_validation(config, &checkpoints, &mut state, ranks)?;
+    if resumed != Resumed::Never {
+        prepare_best(config, &checkpoints, &mut learner, &mut state, ranks)?;
     }
     let recorder = match ranks.is_first() {
         true => open_recorder(config, resumed, StartLine { step: state.step, machine, time: now() })?,
@@ -195,6 +199,81 @@ fn nothing_to_do_message(config: &Config, saved: &State) -> Option<String> {
             best_figure(config, saved)
         )
     })
+}
+
+/// Warns if a complete run has lost its best network; `checkpoint` is the folder of its last checkpoint.
+fn warn_of_lost_best(run: &Path, checkpoint: &Path) -> Result<()> {
+    if let Some(damage) = best::damage(run)? {
+        tracing::warn!(
+            "{damage}: the best network of the run is lost, unless a prolonged run (--resume with a larger train.epochs) can \
+             restore it; the last network is {}",
+            checkpoint.join(NETWORK).display()
+        );
+    }
+    Ok(())
+}
+
+/// Makes the best network of a resumed run, and what is known of it, those that the run continues from.
+fn prepare_best(
+    config: &Config,
+    checkpoints: &Checkpoints,
+    learner: &mut Learner,
+    state: &mut State,
+    ranks: &Ranks,
+) -> Result<()> {
+    if completion_reason(config, state).is_none() {
+        undo_final_validation(config, checkpoints, state, ranks)?;
+    }
+    restore_lost_best(config, checkpoints, learner, state, ranks)
+}
+
+/// Restores the best network of a resumed run if the file was removed or damaged. Where no copy is left, a warning says so,
+/// and the next validation chooses a best network as if there had been none.
+fn restore_lost_best(
+    config: &Config,
+    checkpoints: &Checkpoints,
+    learner: &mut Learner,
+    state: &mut State,
+    ranks: &Ranks,
+) -> Result<()> {
+    let is_lost = ranks.is_first()
+        && state.validation.early_stopping.best.is_some()
+        && !is_best_restored(config, checkpoints, learner, state)?;
+    let [is_lost] = ranks.any([is_lost])?;
+    if is_lost {
+        state.validation.early_stopping = Patience::default();
+    }
+    Ok(())
+}
+
+/// Returns whether there is a best network, if necessary after restoring it: from the folder of best networks, from the
+/// checkpoint of its step, or from `learner`, which holds the network of the resumed step.
+fn is_best_restored(
+    config: &Config,
+    checkpoints: &Checkpoints,
+    learner: &mut Learner,
+    state: &State,
+) -> Result<bool> {
+    let (run, step) = (&config.train.run, state.validation.best_step);
+    let Some(damage) = best::damage(run)? else { return Ok(true) };
+    if step == state.step {
+        learner.export(&run.join(BEST))?;
+        tracing::warn!("{damage}: restored, since the best network is that of the checkpoint");
+        return Ok(true);
+    }
+    let mut copies = vec![best::path(run, step)];
+    // A checkpoint of a run with a moving average, which is what is validated, holds it in another form.
+    if config.train.ema == 0.0 {
+        copies.push(checkpoints.path(step).join(NETWORK));
+    }
+    let copy = best::restore_from(run, &copies)?;
+    match &copy {
+        Some(copy) => tracing::warn!("{damage}: restored from {}", copy.display()),
+        None => tracing::warn!(
+            "{damage}, and no copy of the network of step {step} is left: the next validation chooses the best network anew"
+        ),
+    }
+    Ok(copy.is_some())
 }
 
 /// Reverts what the final validation changed, if the run is extended after it ended between two planned validations, so

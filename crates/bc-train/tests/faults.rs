@@ -120,3 +120,23 @@ fn read_fault_keeps_checkpoint() {
         "{occurred} of {all}: most faults must occur for this test to be meaningful"
     );
 }
+
+#[test]
+fn full_disk_while_features_are_mapped_is_an_error_and_leaves_no_file() {
+    let Some(faults) = Faults::build() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let waves = support::waves(folder.path());
+    let mut overrides: Vec<&str> = waves.iter().map(String::as_str).collect();
+    overrides.extend(["train.map_features=true", "train.max_steps=2"]);
+    let mut command = train(&run, &overrides, &[]);
+    let log = faults.arm(&mut command, &Fault { nth: 3, ..Fault::new("write", ".f16", "ENOSPC") });
+    let (ok, text) = output(command);
+    assert_eq!(log.hits(), 1, "{text}");
+    for part in ["features-", "MiB (is the disk full?)", "No space left"] {
+        assert!(!ok && text.contains(part), "{part} is not in: {text}");
+    }
+    assert_eq!(leftover_files(&run), Vec::<PathBuf>::new());
+    let (ok, text) = output(train(&run, &overrides, &[]));
+    assert!(ok, "{text}");
+}

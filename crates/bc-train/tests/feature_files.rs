@@ -30,6 +30,24 @@ fn mapped_and_loaded_features_train_alike() {
         lines.iter().find(|line| line["kind"] == "step").unwrap()["loss"].clone()
     };
     let mapped = loss();
+    // A file of the right size that holds something else is made again, with a run that begins anew and with one that goes on.
+    let run = folder.path().join("run");
+    let file = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "f16")).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, vec![0; whole.len()]).unwrap();
+    for name in ["checkpoints", "metrics.jsonl"] {
+        let path = run.join(name);
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+    let leftover = run.join(".features-0123-4567.f16.Ab3dEf.tmp");
+    std::fs::write(&leftover, "half").unwrap();
+    let (ok, text) = trained(folder.path(), &["train.map_features=true"]);
+    assert!(ok && text.contains("is damaged and is made again"), "{text}");
+    assert_eq!(mapped, loss());
+    assert!(std::fs::read(&file).unwrap() == whole && !leftover.exists());
+    let (ok, text) = trained(folder.path(), &["train.map_features=true", "train.max_steps=5"]);
+    assert!(ok && text.contains("resuming") && !text.contains("damaged"), "{text}");
     std::fs::remove_dir_all(folder.path().join("run")).unwrap();
     let (ok, text) = trained(folder.path(), &[]);
     assert!(ok, "{text}");
@@ -81,11 +99,30 @@ fn index_without_a_training_clique_is_refused() {
 #[test]
 fn error_for_non_finite_loss_names_versions_and_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), versions(3), CqtSettings::default(), None);
+    let (ok, text) = trained(folder.path(), &["train.epochs=50"]);
+    assert!(ok, "{text}");
+    let checkpoint = support::last_checkpoint(&folder.path().join("run"));
+    support::fill_with_nan(&checkpoint.join("network.safetensors"), "fc.weight");
+    let (ok, text) = trained(folder.path(), &["train.epochs=50", "train.max_steps=50"]);
+    assert!(!ok && text.contains("error:") && text.contains("the loss is NaN at step 5"), "{text}");
+    assert!(text.contains("train-") && text.contains("the last good checkpoint is"), "{text}");
+}
+
+/// The maximum over octaves passes over NaN: the network would learn with finite losses.
+#[test]
+fn training_versions_that_are_not_finite_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
     write(folder.path(), versions(3), CqtSettings::default(), Some("train-4-1"));
-    let overrides = &["train.max_steps=50", "train.checkpoint_every_steps=1", "train.epochs=50"];
-    let (ok, text) = trained(folder.path(), overrides);
-    assert!(!ok && text.contains("error:") && text.contains("train-4-1"), "{text}");
-    assert!(text.contains("checkpoint"), "{text}");
+    let ring = ["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
+    let ring = [&ring[..], &["train.loss=supervised-contrastive"]].concat();
+    for overrides in [&[][..], &ring, &["train.map_features=true"], &["train.map_features=true"]] {
+        let (ok, text) = trained(folder.path(), overrides);
+        for part in ["1 training versions", "not finite (train-4-1)", "extract them again", "split `train`"] {
+            assert!(!ok && text.contains(part), "{part} is not in: {text}");
+        }
+        assert!(!folder.path().join("run/metrics.jsonl").exists());
+    }
 }
 
 #[test]

@@ -185,3 +185,44 @@ fn best_and_last_networks_are_kept_on_request() {
     train_to_end(&run, &["train.max_steps=1"]);
     assert!(!run.join("best").exists() && !run.join("last.safetensors").exists());
 }
+
+#[test]
+fn lost_best_network_is_restored_from_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
+    let best = run.join("best.safetensors");
+    let with = |epochs: &'static str| ["train.keep_checkpoints=99", epochs];
+    for run in [&run, &undisturbed] {
+        train_to_end(run, &with("train.epochs=2"));
+    }
+    std::fs::remove_file(&best).unwrap();
+    let (ok, text) = output(train(&run, &with("train.epochs=2"), &[]));
+    assert!(
+        ok && text.contains("nothing to do") && text.contains("the best network of the run is lost"),
+        "{text}"
+    );
+    let (ok, text) = output(train(&run, &with("train.epochs=3"), &["--resume"]));
+    assert!(ok && text.contains("does not exist: restored") && best.is_file(), "{text}");
+    let (ok, text) = output(train(&undisturbed, &with("train.epochs=3"), &["--resume"]));
+    assert!(ok && !text.contains("restored"), "{text}");
+    assert_equal_runs(&undisturbed, &run);
+}
+
+#[test]
+fn lost_best_network_without_a_copy_is_chosen_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let with = |epochs: &'static str| ["train.keep_checkpoints=1", epochs];
+    train_to_end(&run, &with("train.epochs=1"));
+    // The checkpoint of the first step is gone.
+    let mut state = support::state(&run);
+    state["best_step"] = 1.into();
+    std::fs::write(last_checkpoint(&run).join("state.json"), state.to_string()).unwrap();
+    std::fs::write(run.join("best.safetensors"), "").unwrap();
+    let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
+    for part in ["best.safetensors", "no copy of the network of step 1 is left", "anew", "  best"] {
+        assert!(ok && text.contains(part), "{part} is not in: {text}");
+    }
+    assert!(!support::tensors(&run.join("best.safetensors")).is_empty());
+    assert!(support::state(&run)["best_step"].as_u64().unwrap() > 1);
+}

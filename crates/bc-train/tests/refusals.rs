@@ -40,6 +40,46 @@ fn resume_without_a_checkpoint_is_an_error() {
 }
 
 #[test]
+fn too_many_threads_and_a_network_beyond_the_memory_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (ok, text) = output(train(&run, &[], &["--threads", "2000"]));
+    assert!(!ok && text.contains("2000") && text.contains("1024"), "{text}");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bc-train"));
+    bench.args(["bench", "--threads", "99999"]);
+    let (ok, text) = output(bench);
+    assert!(!ok && text.contains("99999"), "{text}");
+    // The memory that is free is known on Linux alone.
+    if cfg!(target_os = "linux") {
+        let huge = ["model.width=1024", "model.blocks=[100,100,100,100]"];
+        for flags in [&["--dry-run"][..], &[]] {
+            let (ok, text) = output(train(&run, &huge, flags));
+            assert!(!ok && text.contains("[model]") && text.contains("GiB are free"), "{text}");
+        }
+    }
+    assert!(!run.exists());
+}
+
+#[test]
+fn state_that_no_run_could_have_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    support::train_to_end(&run, &["train.max_steps=2"]);
+    let path = support::last_checkpoint(&run).join("state.json");
+    let good = support::state(&run);
+    for (key, value) in [("step", u64::MAX), ("batch", 77_777), ("passes", u64::MAX)] {
+        let mut state = good.clone();
+        state[key] = value.into();
+        std::fs::write(&path, state.to_string()).unwrap();
+        let (ok, text) = output(train(&run, &["train.max_steps=4"], &["--resume"]));
+        let is = format!("{key} is {value}");
+        for part in ["state.json", "is damaged", "--fresh", is.as_str()] {
+            assert!(!ok && text.contains(part), "{part} is not in: {text}");
+        }
+    }
+}
+
+#[test]
 fn too_many_cliques_per_batch_and_too_few_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

@@ -431,7 +431,11 @@ impl TrainConfig {
             "betas",
             format!("is {:?}, but both must be at least 0 and below 1", self.betas),
         );
-        problems.require(self.epsilon > 0.0, "epsilon", format!("is {}, but must be above 0", self.epsilon));
+        problems.require(
+            self.epsilon > 0.0 && self.epsilon.is_finite(),
+            "epsilon",
+            format!("is {}, but must be a finite number above 0", self.epsilon),
+        );
         problems.within("weight_decay", self.weight_decay, 0.0..=1.0, "");
         problems.within("clip_norm", self.clip_norm, 0.0..=1e9, "");
         problems.within("accumulate", self.accumulate, 1..=100_000, "batches");
@@ -497,6 +501,16 @@ mod tests {
         load("train.separate_forwards=false").unwrap();
         let error = load("train.separate_forwards=true").unwrap_err().to_string();
         assert!(error.contains("`triplets_per_batch`") && error.contains("2 or more"), "{error}");
+    }
+
+    #[test]
+    fn epsilon_is_a_finite_number_above_zero() {
+        let load = |value: &str| crate::config::load(None, &[format!("train.epsilon={value}")]);
+        load("1e-6").unwrap();
+        for value in ["0.0", "-1e-8", "inf", "nan"] {
+            let error = load(value).unwrap_err().to_string();
+            assert!(error.contains("`epsilon`") && error.contains("finite number above 0"), "{error}");
+        }
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bc_formats::config::{Config, TrainingData};
 use bc_formats::features::{CqtSettings, FeatureSet};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split};
 use bc_ranks::Ranks;
 
+use super::mapped_file::{self, MappedPath};
 use super::painted::Painted;
 use super::store::PutTrack;
 use super::{Store, Track};
@@ -95,9 +96,9 @@ impl DataSet {
             );
         }
         let fingerprint = features.fingerprint();
-        // Ranks of one machine share the memory of one file.
+        // Ranks of one machine share the memory of one file. Rank 0 opens it first.
         let shared = config.train.map_features || !ranks.is_alone();
-        let mapped = shared.then_some(config.train.run.as_path());
+        let mapped = shared.then(|| MappedFolder { run: &config.train.run, is_checked: !ranks.is_first() });
         Self::build(training, validation, features.settings, fingerprint, mapped, |positions, put| {
             features.for_each(|row| match positions.get(row.version_id.as_str()) {
                 Some(&position) => put(position, &row.magnitude),
@@ -110,25 +111,28 @@ impl DataSet {
     /// Builds a data set of these tracks. `fill(positions, put)` supplies their magnitudes: `positions` maps version ids to
     /// positions in the store, and `put(position, values)` stores the values of one track. With `mapped`, the store is a
     /// memory-mapped file in that folder.
+    ///
+    /// # Errors
+    /// The errors of `fill`; training tracks with values that are not finite; a file that cannot be written or read.
     pub(super) fn build(
         training: Vec<Track>,
         validation: Vec<Track>,
         cqt: CqtSettings,
         fingerprint: String,
-        mapped: Option<&Path>,
+        mapped: Option<MappedFolder<'_>>,
         fill: impl FnOnce(&HashMap<String, usize>, &mut PutTrack<'_>) -> Result<()>,
     ) -> Result<Self> {
         let splits_fingerprint = splits_fingerprint_of(&training, &validation);
-        // Part of the name, because with other splits the file holds other tracks, or the same in another order.
-        let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits_fingerprint)));
+        let file = mapped.map(|folder| folder.file(&mapped_file::name(&fingerprint, &splits_fingerprint)));
         let labels = label_cliques(&clique_ids(&training));
         let validation_labels = label_cliques(&clique_ids(&validation));
         let cliques_fingerprint = cliques_fingerprint_of(&clique_ids(&training));
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
         let positions = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
-        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&positions, put))?;
-        let validation = finite_tracks(&store, count);
+        let store = Store::build(cqt.bins as usize, tracks, file.as_ref(), |put| fill(&positions, put))?;
+        require_finite_training_tracks(&store, count)?;
+        let validation = finite_validation_tracks(&store, count);
         Ok(Self {
             training_tracks: count,
             painted: None,
@@ -220,23 +224,46 @@ impl DataSet {
     }
 }
 
+/// Refuses features of the first `count` tracks that are not finite. Some networks would learn from them with losses that are
+/// finite all the same, because a maximum passes over NaN.
+fn require_finite_training_tracks(store: &Store, count: usize) -> Result<()> {
+    let broken: Vec<usize> = (0..count).filter(|&track| !store.is_finite(track)).collect();
+    ensure!(
+        broken.is_empty(),
+        "{} training versions have features that are not finite ({}); extract them again, or take them out of the split \
+         `train` of the index",
+        broken.len(),
+        named(store, &broken)
+    );
+    Ok(())
+}
+
 /// Returns the tracks from `first` on whose features are finite; a warning names the others, which would make every
 /// validation figure NaN.
-fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
-    let finite = |track: &usize| store.view(*track).values.iter().all(|value| value.is_finite());
-    let (finite, broken): (Vec<usize>, Vec<usize>) = (first..store.tracks().len()).partition(finite);
+fn finite_validation_tracks(store: &Store, first: usize) -> Vec<usize> {
+    let (finite, broken): (Vec<usize>, Vec<usize>) =
+        (first..store.tracks().len()).partition(|&track| store.is_finite(track));
     if !broken.is_empty() {
-        let ids: Vec<&str> =
-            broken.iter().map(|&track| store.tracks()[track].version_id.as_str()).take(MAX_NAMED).collect();
         tracing::warn!(
-            "{} validation versions have features that are not finite and are left out of validation ({}{}); \
-             extract them again",
+            "{} validation versions have features that are not finite and are left out of validation ({}); extract them \
+             again",
             broken.len(),
-            ids.join(", "),
-            if broken.len() > MAX_NAMED { ", ..." } else { "" }
+            named(store, &broken)
         );
     }
     finite
+}
+
+/// Returns the ids of the first of these tracks, for messages.
+fn named(store: &Store, tracks: &[usize]) -> String {
+    let ids = tracks.iter().map(|&track| store.tracks()[track].version_id.as_str());
+    list_of(ids.collect())
+}
+
+/// Returns the first [`MAX_NAMED`] ids, for messages.
+fn list_of(ids: Vec<&str>) -> String {
+    let more = if ids.len() > MAX_NAMED { ", ..." } else { "" };
+    format!("{}{more}", ids[..ids.len().min(MAX_NAMED)].join(", "))
 }
 
 /// Maximum number of versions that a message names.
@@ -258,30 +285,37 @@ fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder:
         return Ok(());
     }
     bail!(
-        "{} versions have features in {} that were made from other audio than {} says ({}{}): their content hashes \
+        "{} versions have features in {} that were made from other audio than {} says ({}): their content hashes \
          differ; run `bc-features extract`, which recomputes them",
         other.len(),
         folder.display(),
         path.display(),
-        other[..other.len().min(MAX_NAMED)].join(", "),
-        if other.len() > MAX_NAMED { ", ..." } else { "" }
+        list_of(other)
     )
 }
 
-/// Returns whether a file of this name in a run's folder is a memory-mapped store of features that [`DataSet`] wrote.
-pub(crate) fn is_mapped_store(name: &str) -> bool {
-    name.starts_with("features-") && name.ends_with(".f16")
+/// The folder of a run that holds the features in a memory-mapped file.
+pub(super) struct MappedFolder<'a> {
+    run: &'a Path,
+    /// Whether another rank has written the file, or checked its hash, just before.
+    is_checked: bool,
+}
+
+impl MappedFolder<'_> {
+    /// Returns where the file of this name is, and removes what killed processes left of such files.
+    fn file(&self, name: &str) -> MappedPath {
+        if !self.is_checked {
+            mapped_file::remove_leftovers(self.run);
+        }
+        MappedPath { path: self.run.join(name), is_checked: self.is_checked }
+    }
 }
 
 impl DataSet {
     /// Returns the name of the file in a run's folder that holds these features, where they are mapped.
     pub(crate) fn mapped_file(&self) -> String {
-        mapped_name(&self.fingerprint, &self.splits_fingerprint)
+        mapped_file::name(&self.fingerprint, &self.splits_fingerprint)
     }
-}
-
-fn mapped_name(features: &str, splits: &str) -> String {
-    format!("features-{features}-{splits}.f16")
 }
 
 /// Returns the fingerprint of the versions and cliques of both splits.
@@ -309,11 +343,7 @@ fn clique_ids(tracks: &[Track]) -> Vec<&str> {
 
 /// Returns the fingerprint of the different clique ids in ascending order.
 fn cliques_fingerprint_of(ids: &[&str]) -> String {
-    let mut fingerprint = Fingerprint::of("cliques");
-    for id in ids.iter().collect::<BTreeSet<_>>() {
-        fingerprint.add(id);
-    }
-    fingerprint.finish()
+    bc_formats::run::fingerprint_of_cliques(ids)
 }
 
 /// Returns a label for each clique id: its position among the different ids in ascending order.
@@ -356,7 +386,10 @@ mod tests {
         assert_eq!(first, splits_fingerprint_of(&[a.clone(), b.clone()], &[]));
         assert_ne!(first, splits_fingerprint_of(std::slice::from_ref(&b), std::slice::from_ref(&a)));
         assert_ne!(first, splits_fingerprint_of(&[a, track("b", "2")], &[]));
-        assert!(is_mapped_store(&mapped_name("0123", &first)) && !is_mapped_store("features-notes.txt"));
+        let is_mapped_store = mapped_file::is_mapped_store;
+        assert!(
+            is_mapped_store(&mapped_file::name("0123", &first)) && !is_mapped_store("features-notes.txt")
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ use bc_ranks::Ranks;
 
 pub use assemble::{Assembler, Batch};
 pub use dataset::DataSet;
-pub(crate) use dataset::is_mapped_store;
 pub use loader::Loader;
+pub(crate) use mapped_file::is_mapped_store;
 pub use patch::{Patch, TrackView};
 pub use store::{Store, Track};
 
