@@ -196,14 +196,19 @@ impl Index {
     /// the same version id twice, a clique in two splits, or other versions than its fingerprint is of.
     pub fn read(path: &Path) -> Result<Self> {
         let mut versions = Vec::new();
-        let mut fingerprint = Fingerprint::of("index");
-        let provenance = read_stored(path, |root, version| {
-            fingerprint.add_json(&version);
-            versions.push(resolved(root, version));
-            Ok(())
+        let (provenance, batches) = open(path)?;
+        for batch in batches {
+            versions_of(path, &batch?, &mut |version| {
+                versions.push(version);
+                Ok(())
+            })?;
+        }
+        // Both go through all versions and need nothing of each other.
+        let found = std::thread::scope(|scope| -> Result<String> {
+            let hashing = scope.spawn(|| Self::fingerprint(&versions));
+            require_unique_ids_and_whole_cliques(path, &versions)?;
+            Ok(hashing.join().expect("versions serialise to JSON"))
         })?;
-        require_unique_ids_and_whole_cliques(path, &versions)?;
-        let found = fingerprint.finish();
         // Everything that is made from an index counts as up to date as long as this fingerprint stays.
         ensure!(
             found == provenance.fingerprint,
@@ -213,6 +218,9 @@ impl Index {
             path.display(),
             provenance.fingerprint
         );
+        if let Some(root) = AudioRoot::of(path, &provenance.settings) {
+            versions.iter_mut().for_each(|version| resolve_audio(&root, version));
+        }
         Ok(Self { versions, provenance })
     }
 
@@ -222,7 +230,18 @@ impl Index {
     /// # Errors
     /// The errors of [`Self::read`] that concern a single version, and the errors of `take`.
     pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
-        read_stored(path, |root, version| take(resolved(root, version)))
+        let (provenance, batches) = open(path)?;
+        let root = AudioRoot::of(path, &provenance.settings);
+        let mut take = |mut version: Version| {
+            if let Some(root) = &root {
+                resolve_audio(root, &mut version);
+            }
+            take(version)
+        };
+        for batch in batches {
+            versions_of(path, &batch?, &mut take)?;
+        }
+        Ok(provenance)
     }
 
     /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`] of what the file holds.
@@ -244,26 +263,16 @@ impl Index {
     }
 }
 
-/// Calls `take` with the audio root and each version as the file holds it, in the order of the file.
-fn read_stored(
-    path: &Path,
-    mut take: impl FnMut(Option<&AudioRoot>, Version) -> Result<()>,
-) -> Result<Provenance> {
+fn open(path: &Path) -> Result<(Provenance, table::Batches)> {
     refuse_absent(path)?;
-    let (provenance, batches) = table::open(path, &[FORMAT], &[], REMEDY)?;
-    let root = AudioRoot::of(path, &provenance.settings);
-    for batch in batches {
-        versions_of(path, &batch?, &mut |version| take(root.as_ref(), version))?;
-    }
-    Ok(provenance)
+    table::open(path, &[FORMAT], &[], REMEDY)
 }
 
-/// Returns a version with the path of its audio as this process opens it.
-fn resolved(root: Option<&AudioRoot>, mut version: Version) -> Version {
-    if let (Some(root), Some(audio)) = (root, &mut version.audio_path) {
+/// Replaces the stored path of a version's audio by the one that this process opens.
+fn resolve_audio(root: &AudioRoot, version: &mut Version) {
+    if let Some(audio) = &mut version.audio_path {
         *audio = root.resolve(audio);
     }
-    version
 }
 
 fn refuse_absent(path: &Path) -> Result<()> {
@@ -276,7 +285,7 @@ fn refuse_absent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Calls `take` with each version of a batch.
+/// Calls `take` with each version of a batch, as the file holds it.
 fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) -> Result<()>) -> Result<()> {
     let complete = |name: &str| table::complete::<StringArray>(path, batch, name);
     let text = |name: &str| table::column::<StringArray>(path, batch, name);

@@ -48,20 +48,7 @@ pub fn text(runs: &[ReportedRun]) -> String {
                 calibration.checked_on, calibration.calibration_error
             );
         }
-        if !run.analysis.hardest.is_empty() {
-            let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
-            for hard in &run.analysis.hardest {
-                let above: Vec<String> =
-                    hard.wrong_above.iter().map(|(label, _)| escaped_markdown(&label.name)).collect();
-                let _ = writeln!(
-                    text,
-                    "- {}: first match at rank {}, after {}",
-                    escaped_markdown(&hard.query.name),
-                    hard.first_match_rank,
-                    above.join("; ")
-                );
-            }
-        }
+        hardest(&mut text, run);
         let _ = writeln!(
             text,
             "\nEmbeddings {}, made from:\n",
@@ -72,6 +59,24 @@ pub fn text(runs: &[ReportedRun]) -> String {
         }
     }
     text
+}
+
+fn hardest(text: &mut String, run: &ReportedRun) {
+    if run.analysis.hardest.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
+    for hard in &run.analysis.hardest {
+        let above: Vec<String> =
+            hard.wrong_above.iter().map(|(label, _)| escaped_markdown(&label.name)).collect();
+        let _ = writeln!(
+            text,
+            "- {}: first match at rank {}, after {}",
+            escaped_markdown(&hard.query.name),
+            hard.first_match_rank,
+            above.join("; ")
+        );
+    }
 }
 
 fn row(text: &mut String, name: &str, figures: &Value) {
