@@ -1,5 +1,6 @@
 //! A command that ends as its argument says; `tests/outcome.rs` runs it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ enum Ending {
     Wait,
     /// Waits for a signal and does not heed it.
     Busy,
+    /// Waits for a signal, and has nothing to save.
+    Unprepared,
+    /// Prints many lines, then writes a file.
+    Print { file: PathBuf },
     /// Prints the part of the work.
     Part(ShardArgs),
 }
@@ -35,9 +40,22 @@ fn main() -> ExitCode {
         Ending::Done => Ok(Outcome::Done),
         Ending::Failures { count } => Ok(Outcome::of_failures(count)),
         Ending::Failed => Err(std::io::Error::other("no such file")).context("cannot read index.parquet"),
-        Ending::Wait | Ending::Busy => {
-            interrupt::install("finishing the step")?;
-            println!("ready");
+        Ending::Print { file } => {
+            for line in 0..100_000 {
+                bc_cli::println!("line {line}");
+                if line % 10_000 == 0 {
+                    bc_cli::eprintln!("at line {line}");
+                }
+            }
+            bc_cli::print!("the end");
+            std::fs::write(file, "done")?;
+            Ok(Outcome::Done)
+        }
+        Ending::Wait | Ending::Busy | Ending::Unprepared => {
+            if !matches!(ending, Ending::Unprepared) {
+                interrupt::install("finishing the step")?;
+            }
+            bc_cli::println!("ready");
             for _ in 0..600 {
                 if interrupt::requested() && matches!(ending, Ending::Wait) {
                     let saved = Interrupted("3 of 9 saved; run the same command again".into());
@@ -48,7 +66,7 @@ fn main() -> ExitCode {
             bail!("no signal came in a minute")
         }
         Ending::Part(arguments) => {
-            println!("{}", arguments.resolve()?);
+            bc_cli::println!("{}", arguments.resolve()?);
             Ok(Outcome::Done)
         }
     })

@@ -130,3 +130,71 @@ fn simultaneous_signals_count_as_one() {
     assert_eq!(code, 130, "{error}");
     assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");
 }
+
+#[cfg(unix)]
+#[test]
+fn signal_ends_a_command_with_nothing_to_save_and_exits_130() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let (code, error) = with_signals(&["unprepared"], &[signal], Duration::ZERO);
+        assert_eq!((code, error.as_str()), (130, "\ninterrupted\n"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn hangup_under_nohup_stays_ignored() {
+    use std::os::unix::process::CommandExt;
+    let mut command = ending(&["wait"]);
+    // SAFETY: ignoring a signal is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        })
+    };
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    // SAFETY: as in `with_signals`.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGHUP) }, 0);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(child.try_wait().unwrap(), None, "the hangup ended it");
+    // SAFETY: as in `with_signals`.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Runs a shell script with the example as `$0` and a file as `$1`; returns the exit code and standard error. The file must have
+/// been written.
+#[cfg(unix)]
+fn print_in_shell(script: &str) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let mut shell = Command::new("bash");
+    shell.args(["-o", "pipefail", "-c", script]).arg(ending(&[]).get_program()).arg(&file);
+    let ended = end(shell.output().unwrap());
+    assert_eq!(std::fs::read_to_string(file).unwrap_or_default(), "done", "{ended:?}");
+    ended
+}
+
+#[cfg(unix)]
+#[test]
+fn work_is_finished_quietly_if_the_reader_of_its_output_goes() {
+    let (code, error) = print_in_shell("\"$0\" print \"$1\" | head -1 >&2");
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains("line 0\n") && error.ends_with("at line 90000\n"), "{error}");
+    assert!(!error.contains("error"), "{error}");
+    let (code, error) = print_in_shell("\"$0\" print \"$1\" 2>&1 | head -1 >/dev/null");
+    assert_eq!((code, error.as_str()), (0, ""));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn work_is_finished_with_exit_code_1_if_its_output_cannot_be_written() {
+    let (code, error) = print_in_shell("\"$0\" print \"$1\" >/dev/full");
+    assert_eq!(code, 1, "{error}");
+    assert_eq!(error.matches("error: cannot write to standard output: No space left").count(), 1, "{error}");
+    assert!(error.ends_with("at line 90000\n"), "{error}");
+    let (code, error) = print_in_shell("\"$0\" print \"$1\" >/dev/full 2>/dev/full");
+    assert_eq!((code, error.as_str()), (1, ""));
+}

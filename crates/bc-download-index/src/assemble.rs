@@ -6,8 +6,10 @@ use bc_formats::config::Config;
 use bc_formats::index::{Index, IndexWriter, Version};
 use bc_formats::provenance::Provenance;
 
+use crate::disappeared::Disappeared;
 use crate::known::EarlierNotes;
 use crate::locate::Audio;
+use crate::shared_files::SharedFiles;
 use crate::tally::{Figures, Tally};
 use crate::verify::judge::{Judge, Remarks};
 
@@ -35,6 +37,8 @@ pub struct Assembly<'a> {
     chunk: Vec<Version>,
     /// A text that says where the first missing file was looked for.
     first_missing: Option<String>,
+    shared_files: SharedFiles,
+    disappeared: Disappeared,
     /// Number of files that `verify` has inspected.
     verified: usize,
 }
@@ -47,6 +51,10 @@ pub struct Assembled {
     pub remarks: Remarks,
     /// A text that says where the first missing file was looked for.
     pub first_missing: Option<String>,
+    /// Files that several versions have; counted where they come from the list.
+    pub shared_files: SharedFiles,
+    /// Files that disappeared since the index was written.
+    pub disappeared: Disappeared,
     /// Number of files that `verify` has inspected.
     pub verified: usize,
     writer: IndexWriter,
@@ -67,6 +75,8 @@ impl<'a> Assembly<'a> {
             writer: IndexWriter::create(&config.index.output, settings)?,
             chunk: Vec::with_capacity(CHUNK),
             first_missing: None,
+            shared_files: SharedFiles::default(),
+            disappeared: Disappeared::default(),
             verified: 0,
         })
     }
@@ -87,8 +97,9 @@ impl<'a> Assembly<'a> {
             Lookup::FromList => {
                 let first_missing = self.audio.locate(&mut versions);
                 self.first_missing = self.first_missing.take().or(first_missing);
+                versions.iter().for_each(|version| self.shared_files.add(version));
             }
-            Lookup::FromIndex => self.audio.refresh(&mut versions),
+            Lookup::FromIndex => self.disappeared = self.disappeared.plus(self.audio.refresh(&mut versions)),
         }
         self.notes.apply_failures(&mut versions);
         let inspections = self.notes.inspections(&self.audio, &versions);
@@ -104,8 +115,9 @@ impl<'a> Assembly<'a> {
     /// The errors of [`Self::add`].
     pub fn finish(mut self) -> Result<Assembled> {
         self.end_chunk()?;
-        let Self { tally, judge, first_missing, verified, writer, .. } = self;
-        Ok(Assembled { figures: tally.finish(), remarks: judge.remarks, first_missing, verified, writer })
+        let Self { tally, judge, first_missing, shared_files, disappeared, verified, writer, .. } = self;
+        let (figures, remarks) = (tally.finish(), judge.remarks);
+        Ok(Assembled { figures, remarks, first_missing, shared_files, disappeared, verified, writer })
     }
 }
 

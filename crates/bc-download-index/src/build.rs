@@ -9,7 +9,8 @@ use bc_formats::index::{Conflict, Index, Split, Version, duplicate_id};
 use bc_formats::provenance::Provenance;
 
 use crate::assemble::{Assembly, Lookup};
-use crate::importers::{self, Source, SourcePosition};
+use crate::importers::{self, Source};
+use crate::shared_files::{FirstShared, SharedFiles};
 use crate::splits::{Drawn, Splits};
 use crate::{locate, lock};
 
@@ -19,7 +20,7 @@ use crate::{locate, lock};
 ///
 /// # Errors
 /// A list that is absent or malformed (file and line), a version id that is listed twice, a
-/// clique in two splits, no version at all, audio outside `audio_root`.
+/// clique in two splits, no version at all, audio outside `audio_root`, an `output` that is another kind of file.
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
     let source = importers::open(config)?;
@@ -29,6 +30,7 @@ pub fn run(all: &Config) -> Result<()> {
     locate::audio_folder(config)?;
     // Held until the index is written: updates by `verify` or `download` wait meanwhile, and are not lost.
     let _lock = lock::index(&config.output)?;
+    require_index_or_nothing(&config.output)?;
     draw(&mut splits, config)?;
     let provenance = Provenance {
         format: String::new(),
@@ -46,6 +48,7 @@ pub fn run(all: &Config) -> Result<()> {
     if let Some(first_missing) = &assembled.first_missing {
         bc_cli::println!("Some versions have no file, the first: {first_missing}");
     }
+    warn_of_shared_files(&assembled.shared_files, &source)?;
     bc_cli::print!("{}", assembled.figures.coverage);
     let files = assembled.figures.files;
     if assembled.verified < files {
@@ -55,6 +58,37 @@ pub fn run(all: &Config) -> Result<()> {
         );
     }
     assembled.publish(all, provenance)
+}
+
+/// Warns of versions that have the file of another version.
+fn warn_of_shared_files(shared: &SharedFiles, source: &Source) -> Result<()> {
+    let Some(FirstShared { path, rows }) = shared.first() else { return Ok(()) };
+    let mut versions = Vec::new();
+    for at in *rows {
+        let version = nth(source, at)?.context("the list changed while it was read; run `build` again")?;
+        versions.push(format!("{} (clique {})", version.version_id, version.clique_id));
+    }
+    bc_cli::println!(
+        "Warning: {} versions have the file of an earlier version, the first: {path} is that of {}. If the recordings differ, their files \
+         need different names, or paths that the list names.",
+        shared.versions(),
+        versions.join(" and of ")
+    );
+    Ok(())
+}
+
+/// Refuses to replace a file that is no index.
+fn require_index_or_nothing(output: &Path) -> Result<()> {
+    if output.exists() {
+        Index::read_provenance(output).with_context(|| {
+            format!(
+                "{} cannot be read as an index, and nothing else is overwritten; name another file as [index] output, or remove this \
+                 one (splits that were drawn are then drawn anew)",
+                output.display()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// The ids, cliques and splits of a source, checked as a whole.
@@ -69,7 +103,7 @@ fn checked(source: &Source, all: &Config) -> Result<Splits> {
             None => duplicate_id(&list, &version.version_id),
         }),
         Err(Conflict::Crossing(split, first)) => {
-            let first_id = nth(source, first)?.map(|version| version.version_id).unwrap_or_default();
+            let first_id = nth(source, first.at)?.map(|version| version.version_id).unwrap_or_default();
             let line_of = |position| source.describe(position).map(|line| format!(", {line}")).unwrap_or_default();
             bail!(
                 "clique {} is in the splits {split} (version {first_id}{}) and {} (version {}{}); a clique must not \
@@ -186,11 +220,11 @@ fn is_same_place(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The version at a position, for an error message.
-fn nth(source: &Source, target: SourcePosition) -> Result<Option<Version>> {
+/// The version in row `at` of the source (from 0), for a message.
+fn nth(source: &Source, at: usize) -> Result<Option<Version>> {
     let mut found = None;
     source.each(|position, version| {
-        if position == target {
+        if position.at == at {
             found = Some(version);
         }
         Ok(())

@@ -102,6 +102,9 @@ struct VerifyArgs {
     /// Read headers only: finds files that are not audio, but no silence, duplicates or cut ends.
     #[arg(long)]
     fast: bool,
+    /// Mark versions as missing even if nearly all files have disappeared since the index was written.
+    #[arg(long)]
+    drop_missing: bool,
 }
 
 /// Runs the command that the arguments name.
@@ -134,7 +137,8 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
         }
         Command::Verify(arguments) => {
             arguments.threads.install()?;
-            let options = verify::Options { fast: arguments.fast, shard: arguments.shard.resolve()? };
+            let VerifyArgs { fast, drop_missing, shard, .. } = arguments;
+            let options = verify::Options { fast, drop_missing, shard: shard.resolve()? };
             return verify::run(&config, options);
         }
         Command::Status(arguments) => verify::status::run(&config, arguments)?,

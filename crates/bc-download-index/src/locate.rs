@@ -14,6 +14,7 @@ use bc_formats::index::{Status, Version};
 use bc_store::About;
 use rayon::prelude::*;
 
+use crate::disappeared::Disappeared;
 use crate::retry;
 
 /// Further extensions of files from video sites, in addition to [`EXTENSIONS`]: `download` keeps such a file, and `verify` checks
@@ -140,16 +141,20 @@ impl<'a> Audio<'a> {
 
     /// Updates path, size and status of versions of an existing index, whose files may have been changed, removed, or added
     /// at `<dataset_path>/<id>.<extension>` since it was written. The results of inspections are cleared; `verify`'s notes
-    /// fill them in again.
-    pub fn refresh(&self, versions: &mut [Version]) {
-        versions.par_iter_mut().for_each(|version| {
+    /// fill them in again. Returns how many files disappeared.
+    pub fn refresh(&self, versions: &mut [Version]) -> Disappeared {
+        let refresh_one = |version: &mut Version| {
+            let had_file = version.audio_path.is_some();
             let existing = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.exists(path));
             clear_inspection(version);
             match existing.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
                 Some(path) => self.set_file(version, &path),
                 None => mark_missing(version, self.config),
             }
-        });
+            let is_gone = had_file && version.audio_path.is_none();
+            Disappeared { had: had_file.into(), gone: is_gone.into() }
+        };
+        versions.par_iter_mut().map(refresh_one).reduce(Disappeared::default, Disappeared::plus)
     }
 }
 
@@ -244,17 +249,19 @@ pub fn objects(config: &IndexConfig) -> Result<Vec<(String, About)>> {
 
 /// Maps the names of audio files without extensions to their paths; the first path of a name counts.
 fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf> {
-    let only = config.file_extension.trim_start_matches('.').to_lowercase();
-    let fits = |path: &Path| {
-        if only.is_empty() { is_kept(path) } else { extension(path).is_some_and(|found| found == only) }
-    };
     let mut by_stem: HashMap<String, PathBuf> = HashMap::new();
-    for path in paths.into_iter().filter(|path| fits(path)) {
+    for path in paths.into_iter().filter(|path| has_extension(path, config, is_kept)) {
         if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
             by_stem.entry(stem.to_owned()).or_insert(path);
         }
     }
     by_stem
+}
+
+/// Returns whether a file has the extension that `[index] file_extension` demands; if it demands none, whether `otherwise` holds.
+pub fn has_extension(path: &Path, config: &IndexConfig, otherwise: fn(&Path) -> bool) -> bool {
+    let only = config.file_extension.trim_start_matches('.').to_lowercase();
+    if only.is_empty() { otherwise(path) } else { extension(path).is_some_and(|found| found == only) }
 }
 
 /// Returns whether a file of this name counts as the audio of a version, whether or not it will decode.

@@ -8,11 +8,15 @@ use crate::assemble::{Assembled, Assembly, Lookup};
 use crate::lock;
 
 /// Updates the index on disk, under its lock, with files that were added, removed or changed, and with all notes. `report` is
-/// called with the new index before it is renamed into place.
+/// called with the new index before it is renamed into place. Unless `drop_missing`, nearly all files must not have disappeared.
 ///
 /// # Errors
-/// No index or a damaged one, notes that cannot be read, files that cannot be written, those of `report`.
-pub fn index<T>(config: &Config, report: impl FnOnce(&Assembled) -> Result<T>) -> Result<T> {
+/// Files that disappeared, no index or a damaged one, notes that cannot be read, files that cannot be written, those of `report`.
+pub fn index<T>(
+    config: &Config,
+    drop_missing: bool,
+    report: impl FnOnce(&Assembled) -> Result<T>,
+) -> Result<T> {
     let output = &config.index.output;
     let _lock = lock::index(output)?;
     let provenance = Index::read_provenance(output)?;
@@ -34,6 +38,9 @@ pub fn index<T>(config: &Config, report: impl FnOnce(&Assembled) -> Result<T>) -
     })?;
     drop(unique);
     let assembled = assembly.finish()?;
+    if !drop_missing {
+        assembled.disappeared.require_few(&config.index)?;
+    }
     let reported = report(&assembled)?;
     assembled.publish(config, provenance)?;
     Ok(reported)

@@ -306,3 +306,96 @@ fn audio_outside_the_folders_of_songs_is_counted_and_named() {
         "{printed}"
     );
 }
+
+const CSV: [&str; 3] = ["index.source=csv", "index.meta=songs.csv", "index.dataset_path=audio"];
+
+#[test]
+fn rows_that_an_unclosed_quote_would_swallow_are_an_error() {
+    let table = "id,clique,path,title\na,c1,x/1.wav,One\nb,c1,x/2.wav,\"Heroes\nc,c2,x/3.wav,Three\nd,c2,x/4.wav,Four\n";
+    let scratch = Scratch::new(&[("songs.csv", table), ("audio/a.wav", "x")]);
+    let printed = scratch.refused(&CSV);
+    assert!(printed.contains("songs.csv:3: ") && printed.contains("begins with `Heroes`"), "{printed}");
+}
+
+#[test]
+fn file_of_versions_of_two_works_is_warned_about() {
+    let table = "id,clique,path\na,c1,one/live.wav\nb,c1,b.wav\nc,c2,two/live.wav\n";
+    let scratch = Scratch::new(&[("songs.csv", table), ("audio/live.wav", "x"), ("audio/b.wav", "x")]);
+    let (code, printed) = scratch.build(&CSV);
+    assert_eq!(code, Some(0), "{printed}");
+    let warning = "Warning: 1 versions have the file of an earlier version, the first: audio/live.wav is that of a (clique c1) and of c \
+                   (clique c2)";
+    assert!(printed.contains(warning), "{printed}");
+    scratch.write("audio/one/live.wav", b"x");
+    let (_, printed) = scratch.build(&CSV);
+    assert!(!printed.contains("Warning: 1 versions"), "{printed}");
+}
+
+#[test]
+fn file_that_is_no_index_is_not_overwritten() {
+    for split in ["train", ""] {
+        let table = format!("id,clique,path,split\na,c1,a.wav,{split}\n");
+        let scratch = Scratch::new(&[("songs.csv", table.as_str()), ("audio/a.wav", "x")]);
+        scratch.write("index.parquet", b"precious");
+        let (code, printed) = scratch.build(&CSV);
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("index.parquet cannot be read as an index"), "{printed}");
+        assert_eq!(scratch.index_bytes(), b"precious");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn list_from_a_pipe_is_refused_since_it_is_read_twice() {
+    use std::io::Write;
+    let scratch = Scratch::new(&[("audio/a.wav", "x")]);
+    let mut command = scratch.command("build", &["index.meta=/dev/stdin", CSV[0], CSV[2]]);
+    let piped = std::process::Stdio::piped;
+    let mut child = command.stdin(piped()).stderr(piped()).spawn().unwrap();
+    // It may end before it reads.
+    let _ = child.stdin.take().unwrap().write_all(b"id,clique,path\na,c1,a.wav\n");
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("[index] meta = \"/dev/stdin\" is a pipe"), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_are_left_out_and_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let scratch = Scratch::new(&[("music/song/one.wav", "x")]);
+    let latin1 = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    let song = scratch.folder.path().join("music").join(latin1);
+    std::fs::create_dir(&song).unwrap();
+    std::fs::write(song.join("two.wav"), "x").unwrap();
+    let (code, printed) = scratch.build(&folder);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("1 audio files have a name") && printed.contains("not UTF-8 (rename it)"),
+        "{printed}"
+    );
+    assert!(printed.contains("two.wav"), "{printed}");
+    assert_eq!(scratch.index().versions.len(), 1);
+}
+
+#[test]
+fn folders_are_searched_for_the_demanded_extension_alone() {
+    let scratch = Scratch::new(&[("music/song/one.wav", "x"), ("music/song/one.mp3", "x")]);
+    let settings = ["index.source=folder", "index.dataset_path=music", "index.file_extension=.wav"];
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
+    let ids: Vec<String> = scratch.index().versions.into_iter().map(|version| version.version_id).collect();
+    assert_eq!(ids, ["song/one.wav"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn index_is_written_if_the_report_cannot_be_printed() {
+    let scratch = Scratch::new(&[("songs.csv", "id,clique,path\na,c1,a.wav\n"), ("audio/a.wav", "x")]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = scratch.command("build", &CSV).stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(scratch.index().versions.len(), 1);
+}

@@ -170,3 +170,24 @@ fn broken_demo_list_is_refused_with_its_line() {
     refused(b"a,c1,b.wav,train\n", "versions.csv:3: the version id `a` is listed twice");
     refused(b"b,\xff,b.wav,train\n", "versions.csv:3: not UTF-8");
 }
+
+#[test]
+fn copies_by_song_follow_the_settings() {
+    let scratch = Scratch::new::<&str>(&[]);
+    let copies = |transposition: &'static str| {
+        let settings = [&TINY[..], &["synth.test_cliques=1", transposition]].concat();
+        assert!(scratch.command("synth --by-song music", &settings).status().unwrap().success());
+        let mut copies = BTreeMap::new();
+        for song in std::fs::read_dir(scratch.folder.path().join("music")).unwrap() {
+            for file in std::fs::read_dir(song.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                copies.insert(path.clone(), std::fs::read(path).unwrap());
+            }
+        }
+        copies
+    };
+    let before = copies("synth.transposition=0");
+    let after = copies("synth.transposition=6");
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "the test shows nothing");
+    assert!(before.iter().any(|(path, bytes)| bytes.len() == after[path].len() && *bytes != after[path]));
+}

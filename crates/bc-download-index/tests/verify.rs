@@ -409,3 +409,55 @@ fn status_counts_pending_files_of_each_shard() {
     wav(&scratch.folder.path().join("audio/c0/v0.wav"), 0.75, 0.5, 99);
     assert_eq!(pending().iter().sum::<u64>(), 1, "a file that changed");
 }
+
+#[test]
+fn disk_that_is_not_mounted_does_not_make_all_files_missing() {
+    let scratch = Scratch::new::<&str>(&[]);
+    let root = scratch.folder.path();
+    for at in 0..6u32 {
+        let song = root.join("audio").join(format!("c{}", at / 2));
+        std::fs::create_dir_all(&song).unwrap();
+        wav(&song.join(format!("v{at}.wav")), 0.5, 0.5, at);
+    }
+    assert_eq!(scratch.build(&SETTINGS).0, Some(0));
+    assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
+    let verified = scratch.index_bytes();
+    std::fs::rename(root.join("audio"), root.join("elsewhere")).unwrap();
+    std::fs::create_dir(root.join("audio")).unwrap();
+    for command in ["verify", "download", "download --dry-run"] {
+        let (code, printed) = scratch.run(command, &SETTINGS);
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("6 of the 6 files that index.parquet lists are absent"), "{printed}");
+        assert_eq!(scratch.index_bytes(), verified);
+    }
+    assert_eq!(scratch.run("verify --drop-missing", &SETTINGS).0, Some(0));
+    assert!(scratch.index().versions.iter().all(|version| version.status == Status::Missing));
+    std::fs::remove_dir_all(root.join("audio")).unwrap();
+    std::fs::rename(root.join("elsewhere"), root.join("audio")).unwrap();
+    assert_eq!(scratch.build(&SETTINGS).0, Some(0));
+    assert_eq!(scratch.index_bytes(), verified);
+}
+
+#[test]
+fn longest_s_counts_whatever_the_order_of_runs() {
+    let settings = |longest: &'static str| [SETTINGS[0], SETTINGS[1], longest];
+    let (short, long) = ("verify.longest_s=2", "verify.longest_s=100");
+    let results = [&[short][..], &[long, short], &[short, long, short]].map(|runs| {
+        let scratch = Scratch::new(&[("audio/c/a.wav", support::wav(1.0, 0.5, 0.05))]);
+        scratch.write("audio/c/b.wav", &support::wav(3.0, 0.5, 0.06));
+        assert_eq!(scratch.build(&SETTINGS).0, Some(0));
+        for run in runs {
+            let expected = if *run == short { 3 } else { 0 };
+            assert_eq!(scratch.run("verify", &settings(run)).0, Some(expected), "{run} of {runs:?}");
+        }
+        scratch
+            .index()
+            .versions
+            .into_iter()
+            .map(|one| (one.status, one.reason, one.duration_s))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(results[0][1].0, Status::Corrupt);
+    assert_eq!(results[0], results[1]);
+    assert_eq!(results[0], results[2]);
+}

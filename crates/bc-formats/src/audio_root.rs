@@ -68,7 +68,10 @@ impl AudioRoot {
         let real = |path: &Path| {
             path.canonicalize().with_context(|| format!("cannot open the folder {}", path.display()))
         };
-        let (root, real) = (real(self.folder())?, real(folder)?);
+        let root = real(self.folder()).context(
+            "[index] audio_root is relative to the folder of the index file ([index] output); if that folder is new, make it first",
+        )?;
+        let real = real(folder)?;
         let below = real.strip_prefix(&root).ok().with_context(|| {
             format!(
                 "[index] dataset_path = \"{}\" is not below audio_root, which is {} here; audio_root is \
@@ -114,6 +117,10 @@ mod tests {
         assert_eq!(root.reach(&at("music/../set/audio")).unwrap(), at("set/audio"));
         let error = root.reach(&at("music")).unwrap_err().to_string();
         assert!(error.contains("dataset_path") && error.contains("audio_root"), "{error}");
+        let new = AudioRoot::named(&at("new/index.parquet"), "..").unwrap();
+        let error = format!("{:#}", new.reach(&at("music")).unwrap_err());
+        assert!(error.contains("[index] audio_root") && error.contains("make it first"), "{error}");
+        assert!(error.contains("new/.."), "{error}");
         let above = AudioRoot::named(&at("set/index.parquet"), "..").unwrap();
         assert_eq!(above.reach(&at("music")).unwrap(), at("set/../music"));
     }

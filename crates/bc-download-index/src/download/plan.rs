@@ -11,6 +11,7 @@ use bc_formats::index::Version;
 use super::address::address;
 use super::incoming::{INCOMING, Job};
 use super::ledger;
+use crate::disappeared::Disappeared;
 use crate::{locate, shard};
 
 /// Maximum number of bytes of an id; file systems take 255 for a name, which has an extension, too.
@@ -41,7 +42,7 @@ pub struct Plan {
 /// Plans the downloads of a run, and prints how many versions are not fetched and why.
 ///
 /// # Errors
-/// The audio's folder or the notes in it cannot be read.
+/// The audio's folder or the notes in it cannot be read; nearly all files have disappeared.
 pub fn plan(versions: Vec<Version>, config: &Config, selection: Selection<'_>) -> Result<Plan> {
     let folder = &config.index.dataset_path;
     let (existing, failures) = if folder.is_dir() {
@@ -53,13 +54,18 @@ pub fn plan(versions: Vec<Version>, config: &Config, selection: Selection<'_>) -
         if folder.is_dir() && !is_case_sensitive(folder) { clashing_ids(&versions) } else { HashSet::new() };
     let mut plan = Plan::default();
     let mut counts = Counts::default();
+    let mut disappeared = Disappeared::default();
     for version in versions {
         let id = version.version_id.clone();
         let in_shard = shard::takes(selection.shard, &id);
         let url = address(&config.download.url, &version);
         let has_listed_file =
             version.audio_path.as_deref().is_some_and(|path| locate::file_exists(Path::new(path)));
-        let count = if has_listed_file || existing.contains_key(&id) {
+        let has_file = has_listed_file || existing.contains_key(&id);
+        let had_file = version.audio_path.is_some();
+        disappeared =
+            disappeared.plus(Disappeared { had: had_file.into(), gone: (had_file && !has_file).into() });
+        let count = if has_file {
             &mut counts.done
         } else if !names_a_file(&id)
             || clashing.contains(&id)
@@ -81,6 +87,8 @@ pub fn plan(versions: Vec<Version>, config: &Config, selection: Selection<'_>) -
         };
         *count += usize::from(in_shard);
     }
+    // Otherwise all files of a disk that is not mounted would be downloaded again.
+    disappeared.require_few(&config.index)?;
     let left = plan.jobs.len();
     plan.jobs.truncate(selection.limit.unwrap_or(usize::MAX));
     counts.print(plan.jobs.len(), left);

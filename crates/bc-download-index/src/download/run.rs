@@ -57,7 +57,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     }
     // Shards run at the same time, possibly on several machines; none of them has to wait for the others' files.
     if options.shard == Shard::WHOLE {
-        update::index(config, |_| Ok(()))?;
+        update::index(config, false, |_| Ok(()))?;
     } else {
         bc_cli::println!(
             "Part {} leaves the index as it is; when all parts are done, `build` or `verify` brings in what came.",

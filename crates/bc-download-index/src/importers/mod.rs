@@ -34,8 +34,8 @@ pub use source::{Source, SourcePosition, path, reads_audio_folder};
 /// A list that is absent or malformed. A malformed table is reported only while it is iterated.
 pub fn open(config: &IndexConfig) -> Result<Source> {
     match config.source.as_str() {
-        "csv" => Ok(Source::Table(config.clone().into())),
-        "synth" => Ok(Source::Table(synth::table(config)?.into())),
+        "csv" => Source::table(config.clone()),
+        "synth" => Source::table(synth::table(config)?),
         _ => import(config).map(Source::List),
     }
 }

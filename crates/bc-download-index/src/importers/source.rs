@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 
@@ -27,6 +27,21 @@ pub enum Source {
 }
 
 impl Source {
+    /// Opens the table that `[index] meta` names.
+    ///
+    /// # Errors
+    /// A pipe, which can be read only once.
+    pub(super) fn table(config: IndexConfig) -> Result<Self> {
+        let path = &config.meta;
+        if std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+            bail!(
+                "[index] meta = \"{}\" is a pipe or a device, and the list is read more than once: write it to a file first",
+                path.display()
+            );
+        }
+        Ok(Self::Table(config.into()))
+    }
+
     /// Calls `take` with each version, in the order of the source.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use bc_formats::atomic;
 use bc_formats::config::SynthConfig;
 
 /// Copies the rendered files of the set to `<folder>/<song>/<performer>.wav`. Where two songs or two performers of a song
-/// have one name, the later ones end with their ids. Files that are there with the same size stay.
+/// have one name, the later ones end with their ids. Files that are there with the same bytes stay.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -32,10 +32,10 @@ pub fn copy(config: &SynthConfig, folder: &Path) -> Result<()> {
 }
 
 fn copy_file(source: &Path, target: &Path) -> Result<()> {
-    let size = |path: &Path| std::fs::metadata(path).ok().map(|file| file.len());
-    if size(target).is_some() && size(target) == size(source) {
+    let bytes = std::fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+    // Files of other settings may have the same size.
+    if std::fs::read(target).is_ok_and(|found| found == bytes) {
         return Ok(());
     }
-    let bytes = std::fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
     atomic::write(target, bytes)
 }

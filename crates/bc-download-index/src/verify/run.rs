@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::inspect_file::{FileInspection, inspect_file};
 use super::report;
 use super::state::{Key, State};
+use crate::disappeared::Disappeared;
 use crate::locate::{self, Audio};
 use crate::{shard, update};
 
@@ -22,6 +23,8 @@ use crate::{shard, update};
 pub struct Options {
     /// Read headers only, which finds no duplicates, silence or cut-off ends.
     pub fast: bool,
+    /// Mark versions as missing even if nearly all files have disappeared since the index was written.
+    pub drop_missing: bool,
     /// The shard of the index.
     pub shard: Shard,
 }
@@ -34,7 +37,7 @@ pub struct Options {
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let output = &config.index.output;
     let audio = Audio::open(&config.index)?;
-    let files = files_of_shard(config, &audio, options.shard)?;
+    let files = files_of_shard(config, &audio, options)?;
     let state = State::open(output, options.shard)?;
     interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
     let inspector = Inspector {
@@ -63,7 +66,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
         bail!(Interrupted("what was inspected is noted; the same command continues from here".to_owned()));
     }
     skipped.report_counts();
-    let unusable = update::index(config, |assembled| {
+    let unusable = update::index(config, options.drop_missing, |assembled| {
         report::print(assembled);
         report::write(output, assembled)?;
         Ok(assembled.figures.unusable_files)
@@ -71,19 +74,23 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     Ok(Outcome::of_failures(unusable))
 }
 
-/// Returns the paths of a shard's files: those that the index lists, and those that were added since it was written.
-fn files_of_shard(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
+/// Returns the paths of the files of the options' shard: those that the index lists, and those that were added since it was
+/// written.
+fn files_of_shard(config: &Config, audio: &Audio, options: Options) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for_each_file(config, audio, |id, path| {
-        if shard::takes(shard, id) {
+    let disappeared = for_each_file(config, audio, |id, path| {
+        if shard::takes(options.shard, id) {
             files.push(path);
         }
     })?;
+    if !options.drop_missing {
+        disappeared.require_few(&config.index)?;
+    }
     Ok(files)
 }
 
 /// Calls `take` with the id and the path of each version of the index whose file exists, including files that were added
-/// since the index was written.
+/// since the index was written. Returns how many files disappeared since then.
 ///
 /// # Errors
 /// There is no index.
@@ -91,11 +98,12 @@ pub(super) fn for_each_file(
     config: &Config,
     audio: &Audio,
     mut take: impl FnMut(&str, String),
-) -> Result<()> {
+) -> Result<Disappeared> {
     /// Versions whose files are looked for together, on all cores.
     const CHUNK: usize = 1 << 14;
+    let mut disappeared = Disappeared::default();
     let mut take_files = |chunk: &mut Vec<Version>| {
-        audio.refresh(chunk);
+        disappeared = disappeared.plus(audio.refresh(chunk));
         for version in chunk.drain(..) {
             if let Some(path) = version.audio_path {
                 take(&version.version_id, path);
@@ -111,7 +119,7 @@ pub(super) fn for_each_file(
         Ok(())
     })?;
     take_files(&mut chunk);
-    Ok(())
+    Ok(disappeared)
 }
 
 /// Counts of files that were skipped.
