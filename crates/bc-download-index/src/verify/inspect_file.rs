@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_that_never_opens_is_abandoned() {
+    fn pipe_that_nobody_writes_does_not_hang_the_inspection() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.wav");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let limits = Limits { longest_s: 60.0, decode_timeout_s: 0.1, ..Limits::default() };
         let inspection = inspect_file(&pipe, limits, false).inspection;
-        assert!(inspection.temporary && inspection.hash.is_none(), "{inspection:?}");
+        assert!(inspection.error.is_some() && inspection.hash.is_none(), "{inspection:?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Derives statuses from the inspections of the files. They depend only on the order of the index and on the inspections.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use bc_audio::CutOff;
+use bc_audio::{CutOff, DecodeError};
 use bc_formats::config::VerifyConfig;
 use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Split, Status, Version};
@@ -66,6 +67,7 @@ impl<'a> Judge<'a> {
                 self.remarks.unread.push(format!("{} ({path}): {reason}", version.version_id));
                 continue;
             }
+            let inspection = &*within_longest(inspection, self.config);
             version.duration_s = inspection.duration_s;
             version.sample_rate = inspection.rate;
             version.channels = inspection.channels;
@@ -131,6 +133,20 @@ impl<'a> Judge<'a> {
         version.status = Status::Duplicate;
         version.reason = Some(format!("the same bytes as {earlier_id}"));
     }
+}
+
+/// Returns the inspection as it would be if the file were inspected now, with this limit of its length: whether a file is too long
+/// must not depend on the limit of an earlier run.
+fn within_longest<'a>(inspection: &'a Inspection, config: &VerifyConfig) -> Cow<'a, Inspection> {
+    let limit_s = config.longest_s;
+    if inspection.fast || inspection.error.is_some() || inspection.duration_s.is_none_or(|s| s <= limit_s) {
+        return Cow::Borrowed(inspection);
+    }
+    Cow::Owned(Inspection {
+        error: Some(DecodeError::TooLong { limit_s }.to_string()),
+        hash: inspection.hash.clone(),
+        ..Inspection::default()
+    })
 }
 
 /// Returns the reason why a file is unusable, if it is.
@@ -212,6 +228,16 @@ mod tests {
         // If only the headers were read, both lengths are the declared one.
         let (_, remarks) = judged(Inspection { fast: true, ..inspection(83.8, 100.1) });
         assert_eq!(remarks, Remarks::default());
+    }
+
+    #[test]
+    fn too_long_file_is_judged_by_the_limit_of_this_run() {
+        let limit_s = VerifyConfig::default().longest_s;
+        let (version, _) = judged(inspection(limit_s + 1.0, limit_s + 1.0));
+        assert_eq!((version.status, version.duration_s, version.codec), (Status::Corrupt, None, None));
+        assert_eq!(version.reason, Some(DecodeError::TooLong { limit_s }.to_string()));
+        let (version, _) = judged(inspection(limit_s, limit_s));
+        assert_eq!((version.status, version.duration_s), (Status::Ok, Some(limit_s)));
     }
 
     #[test]
