@@ -150,7 +150,9 @@ fn build_keeps_verify_results_of_unchanged_files() {
 
     // A file that went away is missing, without a new build.
     std::fs::remove_file(scratch.folder.path().join("audio").join(good)).unwrap();
-    assert_eq!(scratch.run("verify", &SETTINGS).0, Some(3));
+    let (code, printed) = scratch.run("verify", &SETTINGS);
+    assert_eq!(code, Some(3), "{printed}");
+    assert!(printed.contains("1 files have disappeared") && printed.contains("run `build`"), "{printed}");
     assert_eq!(find(&scratch.index().versions, good).status, Status::Missing);
 }
 

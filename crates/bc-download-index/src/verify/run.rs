@@ -68,6 +68,12 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     skipped.report_counts();
     let unusable = update::index(config, options.drop_missing, |assembled| {
         report::print(assembled);
+        let gone = assembled.disappeared.gone;
+        if gone > 0 {
+            bc_cli::println!(
+                "\n{gone} files have disappeared since the index was written, and are `missing`; if they come back, run `build`."
+            );
+        }
         report::write(output, assembled)?;
         Ok(assembled.figures.unusable_files)
     })?;
