@@ -9,6 +9,7 @@
 //! [`bc_opus`], and everything else by symphonia.
 
 mod container;
+mod ending;
 mod error;
 mod frames;
 mod mix;
@@ -16,6 +17,7 @@ mod mp3;
 mod stream;
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use symphonia::core::formats::probe::Hint;
@@ -47,6 +49,8 @@ enum Source {
 /// An open file.
 pub struct Decoder {
     source: Source,
+    /// What is needed to examine the end of the file, once its audio is decoded.
+    ending: Option<(ending::Kind, Timed)>,
     deadline: Deadline,
     header: Header,
     mono: Vec<f32>,
@@ -62,9 +66,10 @@ impl Decoder {
     /// A file that is no audio of a known kind, that holds no audio, or that takes longer than `deadline`, which also applies to
     /// the blocks that follow.
     pub fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<Self, DecodeError> {
-        let (source, header) = open(path, deadline, reading)?;
+        let Opened { source, header, ending } = open(path, deadline, reading)?;
         let mut opened = Self {
             source,
+            ending,
             deadline,
             header,
             mono: Vec::new(),
@@ -82,7 +87,7 @@ impl Decoder {
         Ok(opened)
     }
 
-    /// Returns rate, channels and codec.
+    /// Returns rate, channels, codec and declared length; after the last block also what the end of the file shows.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -143,7 +148,16 @@ impl Decoder {
             }
         }
         self.ended = true;
+        self.examine_ending()?;
         Ok(false)
+    }
+
+    /// Examines the end of the file, once, and adds what it shows to the header.
+    fn examine_ending(&mut self) -> Result<(), DecodeError> {
+        match self.ending.take() {
+            Some((kind, file)) => ending::examine(kind, file, &mut self.header),
+            None => Ok(()),
+        }
     }
 
     /// Uses the first frame's rate as the file's, and refuses a frame with another rate.
@@ -165,8 +179,15 @@ impl Decoder {
     }
 }
 
+/// A file whose format is known.
+struct Opened {
+    source: Source,
+    header: Header,
+    ending: Option<(ending::Kind, Timed)>,
+}
+
 /// Detects the format of a file and opens it.
-fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, Header), DecodeError> {
+fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<Opened, DecodeError> {
     // Checked before opening, because opening a pipe waits for ever.
     let about = std::fs::metadata(path)?;
     if !about.is_file() {
@@ -176,16 +197,16 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
     if length == 0 {
         return Err(DecodeError::Empty);
     }
-    let timed = || std::io::Result::Ok(Timed { file: File::open(path)?, length, deadline });
+    let timed = || io::Result::Ok(Timed { file: File::open(path)?, length, deadline });
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let mut reader = bc_mp3::Reader::new(timed()?, Some(length));
-    let mut open_mp3 = |most_junk: u64| -> Result<Option<(Source, Header)>, DecodeError> {
+    let mut open_mp3 = |most_junk: u64| -> Result<Option<Opened>, DecodeError> {
         match reader.peek_first(most_junk)? {
             None => Ok(None),
             Some(first) => {
                 let reader = std::mem::replace(&mut reader, bc_mp3::Reader::new(timed()?, Some(length)));
                 let (file, header) = Mp3File::new(reader, &first, reading)?;
-                Ok(Some((Source::Mp3(Box::new(file)), header)))
+                Ok(Some(Opened { source: Source::Mp3(Box::new(file)), header, ending: None }))
             }
         }
     };
@@ -204,8 +225,10 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
         return Err(DecodeError::Empty);
     }
     let format = probed.map_err(|error| reading_error(error, deadline, DecodeError::NotAudio))?;
+    let kind = ending::Kind::of(format.format_info().format);
+    let ending = kind.map(|kind| io::Result::Ok((kind, timed()?))).transpose()?;
     let (container, header) = Container::new(format, reading)?;
-    Ok((Source::Container(Box::new(container)), header))
+    Ok(Opened { source: Source::Container(Box::new(container)), header, ending })
 }
 
 /// Lets symphonia detect the format of a file.

@@ -135,7 +135,7 @@ impl Extractor {
         stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
         let (magnitude, frames) = pooled.finish();
         if frames == 0 {
-            return Err(DecodeError::Empty);
+            return Err(self.too_short(&decoder));
         }
         Ok(Features {
             magnitude,
@@ -144,6 +144,17 @@ impl Extractor {
             header: decoder.header().clone(),
             file_frames: decoder.frames(),
         })
+    }
+
+    /// Returns the error of a file that is shorter than one column.
+    fn too_short(&self, decoder: &Decoder) -> DecodeError {
+        let settings = self.settings();
+        // A frame of the transform is centred on its sample, so the first one needs no more than that.
+        let samples = (f64::from(settings.pool) - 1.0) * f64::from(settings.hop_length) + 1.0;
+        DecodeError::TooShort {
+            duration_s: decoder.decoded_s(),
+            needed_s: samples / f64::from(settings.sample_rate),
+        }
     }
 
     /// Returns the plan for signals of `rate`, and the resampler to the plan's rate.

@@ -46,6 +46,7 @@ fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> 
     if samples == 0 {
         return Err(DecodeError::Empty);
     }
+    found.header = decoder.header().clone();
     found.frames = decoder.frames();
     found.duration_s = Some(samples as f64 / rate);
     found.peak = Some(peak);

@@ -4,13 +4,20 @@ use std::path::{Path, PathBuf};
 
 use bc_audio::deadline::Deadline;
 use bc_audio::decode::{DecodeError, Decoder, Reading};
-use bc_audio::{Extractor, Limits, inspect};
+use bc_audio::{CutOff, Extractor, Limits, inspect};
 use bc_formats::config::Mp3Decoder;
 use bc_formats::features::CqtSettings;
 
+#[path = "../../bc-search/tests/common/flac.rs"]
+mod flac;
+
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let fixtures = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
+    let fixtures = match name.rsplit('.').next() {
+        Some("mp3") => "../bc-mp3/tests/fixtures",
+        Some("opus") => "../bc-opus/tests/fixtures",
+        _ => "tests/fixtures",
+    };
     std::fs::read(folder.join(fixtures).join(name)).unwrap()
 }
 
@@ -181,6 +188,142 @@ fn chained_ogg_is_decoded_completely() {
     assert_eq!(length, 22_050);
     let path = scratch.write("three.ogg", &[one.clone(), one.clone(), one].concat());
     assert_eq!(samples(&path, Mp3Decoder::Own).unwrap(), 3 * length);
+}
+
+/// The pages of an Opus file, each with one packet of 20 ms; the first two hold the headers.
+fn opus_pages() -> Vec<Vec<u8>> {
+    let bytes = fixture("celt-stereo-20.opus");
+    let mut packets: Vec<Vec<u8>> = vec![Vec::new()];
+    let (mut at, mut end) = (0, 0u64);
+    while at < bytes.len() {
+        let table = &bytes[at + 27..][..usize::from(bytes[at + 26])];
+        end = u64::from_le_bytes(bytes[at + 6..at + 14].try_into().unwrap());
+        at += 27 + table.len();
+        for &segment in table {
+            packets.last_mut().unwrap().extend(&bytes[at..at + usize::from(segment)]);
+            at += usize::from(segment);
+            if segment < 255 {
+                packets.push(Vec::new());
+            }
+        }
+    }
+    packets.pop();
+    let last = packets.len() - 1;
+    let page = |(number, packet): (usize, &Vec<u8>)| {
+        let (flags, position) = match number {
+            0 => (2, 0),
+            1 => (0, 0),
+            _ if number == last => (4, end),
+            _ => (0, 960 * (number as u64 - 1)),
+        };
+        ogg_page(flags, position, number as u32, packet)
+    };
+    packets.iter().enumerate().map(page).collect()
+}
+
+/// An Ogg page of one packet.
+fn ogg_page(flags: u8, position: u64, number: u32, packet: &[u8]) -> Vec<u8> {
+    let mut page =
+        [&b"OggS\0"[..], &[flags], &position.to_le_bytes(), b"test", &number.to_le_bytes()].concat();
+    page.extend([0; 4]);
+    page.push((packet.len() / 255 + 1) as u8);
+    page.extend(std::iter::repeat_n(255, packet.len() / 255));
+    page.push((packet.len() % 255) as u8);
+    page.extend(packet);
+    let checksum = page.iter().fold(0u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| sum << 1 ^ (sum >> 31) * 0x04c1_1db7)
+    });
+    page[22..26].copy_from_slice(&checksum.to_le_bytes());
+    page
+}
+
+#[test]
+fn ogg_that_lacks_its_end_or_its_middle_is_found() {
+    let scratch = Scratch::new();
+    let inspected = |bytes: Vec<u8>| {
+        let path = scratch.write("a.opus", &bytes);
+        let found = inspect::whole(&path, Limits::default()).unwrap();
+        // Features have the same header.
+        let extractor = Extractor::new(CqtSettings::default(), Limits::default());
+        assert_eq!(extractor.file(&path).unwrap().header, found.header);
+        let cut_off = CutOff::check(found.duration_s.unwrap(), found.header.declared_s, 0.05);
+        (found.header.end_is_missing, cut_off.is_some(), found.duration_s.unwrap())
+    };
+    let pages = opus_pages();
+    assert_eq!(pages.len(), 2 + 41);
+    let (end_is_missing, is_cut_off, whole_s) = inspected(pages.concat());
+    assert!(!end_is_missing && !is_cut_off && (whole_s - 0.8).abs() < 0.001, "{whole_s}");
+    let (end_is_missing, is_cut_off, half_s) = inspected(pages[..22].concat());
+    assert!(end_is_missing && !is_cut_off && half_s < 0.41, "{half_s}");
+    // Zeros in the middle: a fifth of the pages.
+    let mut holed = pages.clone();
+    holed[18..26].iter_mut().for_each(|page| page.fill(0));
+    let (end_is_missing, is_cut_off, holed_s) = inspected(holed.concat());
+    assert!(!end_is_missing && is_cut_off && holed_s < 0.7, "{holed_s}");
+    // Chained files lack nothing.
+    assert!(!inspected(pages.concat().repeat(2)).1);
+    assert!(!inspected(fixture("tone.ogg").repeat(3)).0);
+}
+
+#[test]
+fn bytes_behind_the_declared_end_are_found() {
+    let scratch = Scratch::new();
+    let unused_share = |path: &Path| {
+        let found = inspect::whole(path, Limits::default()).unwrap();
+        (found.duration_s.unwrap(), found.header.unused_share)
+    };
+    let path = scratch.0.path().join("a.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    (0..80_000).for_each(|n| writer.write_sample((n * 37 % 1_000 - 500) as i16).unwrap());
+    writer.finalize().unwrap();
+    assert_eq!(unused_share(&path), (10.0, 0.0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40..44].copy_from_slice(&48_000u32.to_le_bytes());
+    let (seconds, share) = unused_share(&scratch.write("outdated.wav", &bytes));
+    assert!(seconds == 3.0 && (share - 0.7).abs() < 0.001, "{seconds} {share}");
+
+    let path = scratch.0.path().join("a.flac");
+    flac::write_decompression_bomb(&path, 40);
+    let (whole_s, share) = unused_share(&path);
+    assert!(share.abs() < 0.01, "{share}");
+    let one = std::fs::read(&path).unwrap();
+    let joined = unused_share(&scratch.write("joined.flac", &one.repeat(2)));
+    assert!(joined.0 < 1.1 * whole_s && joined.1 == 0.5, "{whole_s} {joined:?}");
+    let tagged = unused_share(
+        &scratch.write("tagged.flac", &[&b"ID3\x04\0\0\0\0\0\x0a0123456789"[..], &one].concat()),
+    );
+    assert!(tagged.1.abs() < 0.01, "{tagged:?}");
+}
+
+#[test]
+fn audio_shorter_than_a_column_says_what_a_column_takes() {
+    let scratch = Scratch::new();
+    let path = scratch.0.path().join("short.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    (0..1_000).for_each(|n| writer.write_sample(n as i16).unwrap());
+    writer.finalize().unwrap();
+    let error = |pool| {
+        let extractor = Extractor::new(CqtSettings { pool, ..CqtSettings::default() }, Limits::default());
+        extractor.file(&path).map(|features| features.frames).map_err(|error| error.to_string())
+    };
+    // 1,000 samples are two frames.
+    assert_eq!(error(2), Ok(1));
+    assert_eq!(
+        error(5).unwrap_err(),
+        "holds 0.045 s of audio, but a column of features takes 0.093 s ([features] pool and hop_length)"
+    );
 }
 
 #[test]

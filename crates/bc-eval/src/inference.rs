@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bc_cli::progress;
 use bc_formats::array::{self, Matrix};
 use bc_formats::config::Config;
@@ -16,7 +16,8 @@ use bc_embed::origin;
 /// or scaled here. Returns the shape.
 ///
 /// # Errors
-/// An array of another type or shape, or with another number of rows than the network's input.
+/// An array of another type or shape, with another number of rows than the network's input, or with values that are not finite
+/// numbers; a vector with such values.
 pub fn run(config: &Config, input: &Path, out: &Path) -> Result<(usize, usize)> {
     let embedder = origin::embedder(config)?;
     let vectors =
@@ -36,8 +37,9 @@ fn embed_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
         input.display(),
         array.shape
     );
+    let name = |track: usize| format!("track {track} of {} (from 0)", input.display());
     let inputs = array.values.chunks_exact(rows * frames).map(|values| Ok((values.to_vec(), frames)));
-    embed(embedder, inputs, tracks)
+    embed(embedder, inputs, tracks, &name)
 }
 
 fn embed_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
@@ -59,14 +61,15 @@ fn embed_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
         );
         Ok((values, columns))
     });
-    embed(embedder, inputs, paths.len())
+    embed(embedder, inputs, paths.len(), &|track: usize| paths[track].display().to_string())
 }
 
-/// Embeds inputs, each with its number of columns; returns the vectors in the same order.
+/// Embeds inputs, each with its number of columns; returns the vectors in the same order. `name` names an input in errors.
 fn embed(
     embedder: &Embedder,
     inputs: impl Iterator<Item = Result<(Vec<f32>, usize)>>,
     count: usize,
+    name: &dyn Fn(usize) -> String,
 ) -> Result<Vec<Vec<f32>>> {
     let bar = progress::bar(count as u64, "embedding", "tracks");
     let mut groups = ByLength::new(embedder);
@@ -77,9 +80,25 @@ fn embed(
     };
     for (number, input) in inputs.enumerate() {
         let (values, columns) = input?;
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            bail!(
+                "{} holds {} in row {} and column {}; the network takes finite numbers",
+                name(number),
+                values[at],
+                at / columns,
+                at % columns
+            );
+        }
         store(groups.add(number, values, columns)?);
     }
     store(groups.finish()?);
     bar.finish_and_clear();
+    for (number, vector) in vectors.iter().enumerate() {
+        ensure!(
+            vector.iter().all(|value| value.is_finite()),
+            "the embedding of {} holds a value that is not a finite number; scale the input as for training ([model] scale)",
+            name(number)
+        );
+    }
     Ok(vectors)
 }

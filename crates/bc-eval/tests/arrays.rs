@@ -46,3 +46,32 @@ fn a_folder_of_arrays_of_any_lengths_is_embedded_in_order_of_the_names() {
     let error = common::refuse(folder, &words);
     assert!(error.contains("d.npy has 12 rows of 10") && error.contains("84 rows"), "{error}");
 }
+
+#[test]
+fn values_that_are_not_finite_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    common::checkpoint(&folder.join("network.safetensors"), 3);
+    let mut values: Vec<f32> = (0..2 * 84 * 50).map(|n| (n % 97) as f32 / 97.0).collect();
+    values[84 * 50 + 3 * 50 + 7] = f32::NAN;
+    write_cube(&folder.join("x.npy"), [2, 84, 50], &values);
+    let embed = |input| {
+        let words = ["embed", "--checkpoint", "network.safetensors", "--npy", input, "--out", "y.npy"];
+        common::refuse(folder, &words)
+    };
+    let error = embed("x.npy");
+    assert!(error.contains("track 1 of x.npy") && error.contains("NaN in row 3 and column 7"), "{error}");
+    std::fs::create_dir(folder.join("arrays")).unwrap();
+    values.truncate(84 * 50);
+    array::write(&folder.join("arrays/a.npy"), &Matrix { columns: 50, values: values.clone() }).unwrap();
+    values[50] = f32::INFINITY;
+    array::write(&folder.join("arrays/b.npy"), &Matrix { columns: 50, values: values.clone() }).unwrap();
+    let error = embed("arrays");
+    assert!(error.contains("b.npy holds inf in row 1 and column 0"), "{error}");
+    // Finite, but too large for the network.
+    values.fill(3e38);
+    write_cube(&folder.join("x.npy"), [1, 84, 50], &values);
+    let error = embed("x.npy");
+    assert!(error.contains("the embedding of track 0 of x.npy"), "{error}");
+    assert!(!folder.join("y.npy").exists());
+}

@@ -120,6 +120,31 @@ fn windows_of_another_size_are_refused() {
 }
 
 #[test]
+fn audio_that_is_cut_off_is_added_with_a_warning() {
+    let folder = folder_with_index();
+    let whole = std::fs::read(folder.path().join("tunes/up.wav")).unwrap();
+    std::fs::write(folder.path().join("cut.wav"), &whole[..whole.len() / 2]).unwrap();
+    let add = ["embed", "cut.wav", "tunes/low.wav", "--out", "c.parquet"];
+    let output = run(folder.path(), &[&add[..], &NETWORK].concat());
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("2 recordings added"), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("warning: cut.wav is cut off: 3.0 s of 6.0 s; it was added as it is"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("low.wav"), "{stderr}");
+}
+
+#[test]
+fn numpy_name_for_embeddings_of_audio_is_refused() {
+    let folder = folder_with_index();
+    let add = ["embed", "tunes", "--out", "x.npy"];
+    let error = refuse(folder.path(), &[&add[..], &NETWORK].concat());
+    assert!(error.contains("x.npy") && error.contains("x.parquet") && error.contains("--npy"), "{error}");
+    assert!(!folder.path().join("x.npy").exists());
+}
+
+#[test]
 fn configured_limits_apply_to_audio() {
     let folder = folder_with_index();
     let long = ["embed", "tunes/up.wav", "--out", "l.parquet", "--set", "features.longest_s=3"];

@@ -69,7 +69,7 @@ struct ExtractArgs {
     #[arg(long)]
     strict: bool,
     /// Try files again that failed before because of their content. (Those that failed because of the disk, the
-    /// network or a limit of time are tried again without it.)
+    /// network or a limit of time are tried again without it, and so are those that failed with other limits.)
     #[arg(long)]
     retry: bool,
     /// Recompute the rows that another version of the decoder or the transform made.
@@ -191,6 +191,7 @@ pub fn main(mut arguments: Arguments) -> Result<Outcome> {
                 retry: args.retry,
                 renew: args.renew,
                 drop_missing: args.drop_missing,
+                missing_share: config.verify.missing_share,
             };
             return extract::run(&config.features, &options);
         }
@@ -198,7 +199,7 @@ pub fn main(mut arguments: Arguments) -> Result<Outcome> {
             args.threads.install()?;
             paint::run(&config.features, &config.paint, args.fresh)?;
         }
-        Command::Status(args) => status::run(&config.features, args)?,
+        Command::Status(args) => status::run(&config.features, config.verify.missing_share, args)?,
         Command::Compact => compact::run(&config.features)?,
         Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,
         Command::Plot(args) => plot::run(&config.features, &args.what, &args.out)?,

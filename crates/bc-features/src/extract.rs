@@ -42,6 +42,8 @@ pub struct Options {
     pub renew: bool,
     /// Whether to drop the rows of versions that left the index even if they are many.
     pub drop_missing: bool,
+    /// Share of its declared length that a file may lack (`[verify] missing_share`).
+    pub missing_share: f64,
 }
 
 /// Extracts the features that are missing or out of date, and tidies the folder.
@@ -164,7 +166,9 @@ fn pass(
     total: &mut RunTotals,
 ) -> Result<PassSummary> {
     let extractor = bc_audio::extractor(config.mp3);
-    let redo = RedoOptions { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
+    let settings = plan::failure_settings(config, options.missing_share);
+    let renew = options.renew.then_some(extractor.as_str());
+    let redo = RedoOptions { retry: options.retry, renew, settings: &settings };
     let survey = plan::survey(versions, &config.output, &config.cqt(), redo)?;
     refuse_mass_removal(config, options, &survey)?;
     let share = survey.share(versions, options.shard);
@@ -188,7 +192,13 @@ fn pass(
     let number = rows.map_or(0, |rows| rows.parts.next_number());
     let ends = part_ends(&share.pending, config.part_versions as usize, config.part_hours * 3600.0);
     let mut store = Store::new(folder, number, ends, config.cqt(), &extractor, &versions.index)?;
-    let done = extract(config, &share.pending, &mut store, total);
+    let worker = Worker {
+        extractor: Extractor::new(config.cqt(), Limits::of(config)),
+        retry: config.retry(),
+        missing_share: options.missing_share,
+        settings,
+    };
+    let done = extract(&worker, &share.pending, &mut store, total);
     total.extracted += store.extracted;
     after.failed.append(&mut store.failed);
     done.map_err(|error| {
@@ -204,14 +214,7 @@ fn pass(
 }
 
 /// Extracts files on all threads, and hands the results to the store in order.
-fn extract(
-    config: &FeaturesConfig,
-    pending: &[&PlannedVersion],
-    store: &mut Store,
-    total: &RunTotals,
-) -> Result<()> {
-    let worker =
-        Worker { extractor: Extractor::new(config.cqt(), Limits::of(config)), retry: config.retry() };
+fn extract(worker: &Worker, pending: &[&PlannedVersion], store: &mut Store, total: &RunTotals) -> Result<()> {
     let bar = progress::bar(pending.len() as u64, "features", "files");
     let started = Instant::now();
     let work = |version: &&PlannedVersion| {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use bc_cli::Shard;
+use bc_formats::config::FeaturesConfig;
 use bc_formats::features::failures::{self, Failure};
 use bc_formats::features::{CqtSettings, Parts, RowRef, Source, duplicate_row};
 use bc_formats::fingerprint::{Digest, digest};
@@ -161,6 +162,24 @@ pub struct RedoOptions<'a> {
     pub retry: bool,
     /// The extractor whose rows are up to date; rows of others are made again. `None` accepts any.
     pub renew: Option<&'a str>,
+    /// The present settings ([`failure_settings`]): failures that depend on others are tried again.
+    pub settings: &'a str,
+}
+
+/// Returns the settings on which a failure may depend, as failure tables record them; `missing_share` is that of `[verify]`.
+pub fn failure_settings(features: &FeaturesConfig, missing_share: f64) -> String {
+    serde_json::json!({
+        "features": {
+            "sample_rate": features.sample_rate,
+            "hop_length": features.hop_length,
+            "pool": features.pool,
+            "longest_s": features.longest_s,
+            "max_error_share": features.max_error_share,
+            "mp3": features.mp3,
+        },
+        "verify": { "missing_share": missing_share },
+    })
+    .to_string()
 }
 
 /// The fields of a version's newest row that decide whether it is current.
@@ -179,6 +198,8 @@ enum AudioMatch {
     Same,
     /// The row was made from other audio.
     Other,
+    /// The row was made from the audio that was verified, of this size; a file of another size has replaced it since.
+    CheckSize(u64),
     /// Unknown until the file's size and modification time are compared with these.
     CheckFile(Source),
     /// Unknown until the modification times of the file and of the part are compared (`features/1`).
@@ -243,7 +264,13 @@ fn content_of(row: RowRef<'_>) -> Digest {
 /// Compares the audio that a row was made from with the audio that the index lists for its version.
 fn match_audio(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
     match &version.content_hash {
-        Some(now) if **now == *row.source_hash => AudioMatch::Same,
+        Some(now) if **now == *row.source_hash => match row.source.bytes {
+            // Asking a store for every object takes too long.
+            Some(bytes) if !bc_store::is_remote(Path::new(&*version.audio_path)) => {
+                AudioMatch::CheckSize(bytes)
+            }
+            _ => AudioMatch::Same,
+        },
         Some(_) => AudioMatch::Other,
         None if row.source.is_known() => AudioMatch::CheckFile(row.source),
         None => AudioMatch::CheckModifiedTime,
@@ -285,6 +312,7 @@ pub fn survey(
         let Some(position) = versions.position(&failure.version_id) else { continue };
         let is_current = !redo.retry
             && !failure.may_pass
+            && failure.settings.as_deref().is_none_or(|settings| settings == redo.settings)
             && failed_with_present_audio(&versions.usable[position], failure);
         if is_current && survey.states[position] != VersionState::Valid {
             survey.states[position] = VersionState::Failed(u32::try_from(number)?);
@@ -308,6 +336,7 @@ impl Survey {
             let same = match row.audio_match {
                 AudioMatch::Same => true,
                 AudioMatch::Other => false,
+                AudioMatch::CheckSize(bytes) => has_size(version, bytes),
                 AudioMatch::CheckFile(source) => same_file(version, source),
                 AudioMatch::CheckModifiedTime => {
                     match (modified(Path::new(&*version.audio_path)), part_times[row.part as usize]) {
@@ -428,6 +457,12 @@ fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> boo
 /// reached counts as unchanged.
 fn same_file(version: &PlannedVersion, source: Source) -> bool {
     bc_store::source(Path::new(&*version.audio_path)).map_or(true, |present| present == source)
+}
+
+/// Returns whether the audio has this size; a file that cannot be reached counts as unchanged. (The modification time is not
+/// compared: a copy of verified audio may have another one.)
+fn has_size(version: &PlannedVersion, bytes: u64) -> bool {
+    Path::new(&*version.audio_path).metadata().map_or(true, |about| about.len() == bytes)
 }
 
 /// Returns the modification time of a file, if it can be read.

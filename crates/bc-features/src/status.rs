@@ -31,13 +31,16 @@ struct Counts {
 
 /// Prints one row per shard with the number of versions that have valid features, failed, or are missing, and then how many
 /// rows of each part are current, out of date, or replaced by newer ones. With `args.json`, prints one JSON object instead.
+/// `missing_share` is that of `[verify]`.
 ///
 /// # Errors
 /// No index, no usable version in it, features of other settings in the folder.
-pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
+pub fn run(config: &FeaturesConfig, missing_share: f64, args: StatusArgs) -> Result<()> {
     let shards = args.shards.into();
     let versions = Versions::read(&config.index)?;
-    let survey = plan::survey(&versions, &config.output, &config.cqt(), RedoOptions::default())?;
+    let settings = plan::failure_settings(config, missing_share);
+    let redo = RedoOptions { settings: &settings, ..RedoOptions::default() };
+    let survey = plan::survey(&versions, &config.output, &config.cqt(), redo)?;
     let counts = counts(&versions, &survey, shards);
     if args.json {
         return print_json(config, &versions, &survey, &counts);

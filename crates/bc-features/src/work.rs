@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bc_audio::{Extractor, Features};
+use bc_audio::{CutOff, DecodeError, Extractor, Features};
 use bc_cli::interrupt;
 use bc_formats::features::failures::Failure;
 use bc_formats::features::{FeatureRow, Source};
@@ -34,6 +34,10 @@ pub struct Worker {
     pub extractor: Extractor,
     /// How temporary I/O errors are tried again.
     pub retry: Retry,
+    /// Share of its declared length that a file may lack (`[verify] missing_share`).
+    pub missing_share: f64,
+    /// The settings that are recorded with failures that depend on them ([`crate::plan::failure_settings`]).
+    pub settings: String,
 }
 
 /// An attempt that gave no features.
@@ -41,12 +45,35 @@ struct FailedAttempt {
     reason: String,
     /// Whether and when another attempt makes sense.
     retry_when: RetryWhen,
+    /// Whether the file may be usable with other settings.
+    depends_on_settings: bool,
 }
 
 impl FailedAttempt {
     fn new(what: &str, error: &anyhow::Error) -> Self {
         let retry_when = retry::retry_when_in_context(error).unwrap_or(RetryWhen::Never);
-        Self { reason: format!("{what}: {}", bc_cli::describe(error)), retry_when }
+        Self::of(format!("{what}: {}", bc_cli::describe(error)), retry_when)
+    }
+
+    /// An attempt that fails with any settings.
+    fn of(reason: String, retry_when: RetryWhen) -> Self {
+        Self { reason, retry_when, depends_on_settings: false }
+    }
+}
+
+impl From<DecodeError> for FailedAttempt {
+    fn from(error: DecodeError) -> Self {
+        Self {
+            reason: error.to_string(),
+            retry_when: error.retry_when(),
+            depends_on_settings: error.depends_on_settings(),
+        }
+    }
+}
+
+impl From<CutOff> for FailedAttempt {
+    fn from(cut_off: CutOff) -> Self {
+        Self { reason: cut_off.to_string(), retry_when: RetryWhen::Never, depends_on_settings: true }
     }
 }
 
@@ -96,6 +123,7 @@ impl Worker {
                 may_pass: failed.retry_when != RetryWhen::Never,
                 source_hash: expected_hash.map(str::to_owned),
                 source: source_before.unwrap_or_else(read_source),
+                settings: failed.depends_on_settings.then(|| self.settings.clone()),
             }),
         }
     }
@@ -109,10 +137,11 @@ impl Worker {
     ) -> Result<ExtractedFile, Option<FailedAttempt>> {
         let (send, receive) = mpsc::sync_channel(1);
         let (extractor, path) = (self.extractor.clone(), path.to_owned());
-        let limit_s = self.extractor.limits().decode_timeout_s;
+        let (limit_s, missing_share) = (self.extractor.limits().decode_timeout_s, self.missing_share);
         let thread = std::thread::Builder::new().name("version".into()).spawn(move || {
             // If the thread was abandoned, nobody receives the result.
-            let _ = send.send(extract_file(&extractor, &path, expected_hash.as_deref()));
+            let extracted = extract_file(&extractor, &path, expected_hash.as_deref());
+            let _ = send.send(extracted.and_then(|extracted| extracted.require_whole(missing_share)));
         });
         thread.map_err(|error| Some(FailedAttempt::new("cannot start a thread", &error.into())))?;
         // A decode may restart once: two decoder limits, a third for reading, plus GRACE.
@@ -122,10 +151,8 @@ impl Worker {
             match receive.recv_timeout(Duration::from_millis(200)) {
                 Ok(result) => return result.map_err(Some),
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Some(FailedAttempt {
-                        reason: "its thread ended without a result".into(),
-                        retry_when: RetryWhen::Never,
-                    }));
+                    let reason = "its thread ended without a result".to_owned();
+                    return Err(Some(FailedAttempt::of(reason, RetryWhen::Never)));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -133,10 +160,8 @@ impl Worker {
                 return Err(None);
             }
             if Instant::now() >= end {
-                return Err(Some(FailedAttempt {
-                    reason: format!("could not be read and transformed within {:.0} s", 3.0 * limit_s),
-                    retry_when: RetryWhen::NextRun,
-                }));
+                let reason = format!("could not be read and transformed within {:.0} s", 3.0 * limit_s);
+                return Err(Some(FailedAttempt::of(reason, RetryWhen::NextRun)));
             }
         }
     }
@@ -151,6 +176,17 @@ struct ExtractedFile {
     source: Source,
 }
 
+impl ExtractedFile {
+    /// Refuses a file that lacks more than this share of its declared length, as `bc-download-index verify` does.
+    fn require_whole(self, missing_share: f64) -> Result<Self, FailedAttempt> {
+        let Features { duration_s, header, .. } = &self.features;
+        match CutOff::check(*duration_s, header.declared_s, missing_share) {
+            Some(cut_off) => Err(cut_off.into()),
+            None => Ok(self),
+        }
+    }
+}
+
 /// Reads a file twice, for its hash and for its features. The file must not change in between or afterwards. An object is copied
 /// once, and the copy read.
 fn extract_file(
@@ -158,9 +194,9 @@ fn extract_file(
     path: &Path,
     expected_hash: Option<&str>,
 ) -> Result<ExtractedFile, FailedAttempt> {
-    let unread = |error: std::io::Error| FailedAttempt {
-        reason: format!("cannot be read: {error}"),
-        retry_when: retry::retry_when(&error).min(RetryWhen::NextRun),
+    let unread = |error: std::io::Error| {
+        let retry_when = retry::retry_when(&error).min(RetryWhen::NextRun);
+        FailedAttempt::of(format!("cannot be read: {error}"), retry_when)
     };
     let stat = || bc_store::source(path).map_err(unread);
     // The copy of an object is removed when `local` is dropped.
@@ -175,22 +211,15 @@ fn extract_file(
         String::new()
     };
     if let Some(expected_hash) = expected_hash.filter(|expected_hash| is_file && *expected_hash != hash) {
-        return Err(FailedAttempt {
-            reason: format!(
-                "is not the file that the index knows: content hash {hash}, in the index {expected_hash}; run \
-                 `bc-download-index verify` again, or put the file back"
-            ),
-            retry_when: RetryWhen::NextRun,
-        });
+        let reason = format!(
+            "is not the file that the index knows: content hash {hash}, in the index {expected_hash}; run \
+             `bc-download-index verify` again, or put the file back"
+        );
+        return Err(FailedAttempt::of(reason, RetryWhen::NextRun));
     }
-    let features = extractor
-        .file(file)
-        .map_err(|error| FailedAttempt { reason: error.to_string(), retry_when: error.retry_when() })?;
+    let features = extractor.file(file)?;
     if copied.is_none() && stat()? != source {
-        return Err(FailedAttempt {
-            reason: "changed while it was read".into(),
-            retry_when: RetryWhen::ThisRun,
-        });
+        return Err(FailedAttempt::of("changed while it was read".into(), RetryWhen::ThisRun));
     }
     Ok(ExtractedFile { features, hash, source })
 }

@@ -196,6 +196,59 @@ fn file_with_another_hash_than_in_the_index_is_refused_and_retried() {
 }
 
 #[test]
+fn file_that_lacks_part_of_its_declared_length_is_a_failure() {
+    let scratch = Scratch::with_tones(&[4.0, 4.0]);
+    let whole = std::fs::read(scratch.path("v1.wav")).unwrap();
+    std::fs::write(scratch.path("v1.wav"), &whole[..whole.len() / 2]).unwrap();
+    let printed = scratch.extract_with_failures("features", &[], 1);
+    assert!(printed.contains("v1.wav: is cut off: 2.0 s of 4.0 s"), "{printed}");
+    assert_eq!(scratch.rows("features").len(), 1);
+    // The same rule as that of `bc-download-index verify`; another rule is applied without --retry.
+    let printed = scratch.extract("features", &["--set", "verify.missing_share=0.6"]);
+    assert!(printed.contains("1 versions"), "{printed}");
+    assert_eq!(scratch.rows("features").len(), 2);
+    assert!(!scratch.path("features/failures.parquet").exists());
+}
+
+#[test]
+fn failures_because_of_settings_are_tried_again_with_others() {
+    let scratch = Scratch::with_tones(&[2.0, 9.0]);
+    std::fs::write(scratch.path("bad.wav"), "not audio").unwrap();
+    let mut versions = scratch.versions();
+    versions.push(version("bad", "bad.wav", None));
+    scratch.write_index(versions);
+    let pool = ["--set", "features.pool=1000"];
+    let printed = scratch.extract_with_failures("features", &pool, 3);
+    assert!(printed.contains("v1.wav: holds 9.000 s of audio, but a column"), "{printed}");
+    let printed = scratch.extract_with_failures("features", &pool, 3);
+    assert!(printed.contains("Nothing to do"), "{printed}");
+    let longest = ["--set", "features.longest_s=5"];
+    let printed = scratch.extract_with_failures("features", &longest, 2);
+    assert!(printed.contains("Extracting 2 of 3") && printed.contains("longer than the 5 s"), "{printed}");
+    let status = scratch.other_command("status", "features", &["--json"]).output().unwrap();
+    assert!(text(&status).contains("\"pending\":1"), "{}", text(&status));
+    let printed = scratch.extract_with_failures("features", &[], 1);
+    assert!(printed.contains("Extracting 1 of 3"), "{printed}");
+    assert_eq!(scratch.rows("features").len(), 2);
+}
+
+#[test]
+fn verified_audio_of_another_size_is_noticed() {
+    let scratch = Scratch::with_tones(&[1.0, 2.0]);
+    let mut versions = scratch.versions();
+    for version in &mut versions {
+        let path = scratch.path(version.audio_path.as_deref().unwrap());
+        version.content_hash = Some(bc_formats::fingerprint::of_file(&path).unwrap());
+    }
+    scratch.write_index(versions);
+    scratch.extract("features", &[]);
+    write_tone(&scratch.path("v0.wav"), 3.0, 440.0);
+    let printed = scratch.extract_with_failures("features", &[], 1);
+    assert!(printed.contains("v0.wav: is not the file that the index knows"), "{printed}");
+    assert_eq!(scratch.rows("features").len(), 1, "the row of the audio that is gone");
+}
+
+#[test]
 fn audio_replaced_during_the_run_is_extracted_again() {
     let scratch = Scratch::with_tones(&[1.0, 2.0]);
     scratch.extract("features", &[]);

@@ -128,12 +128,8 @@ fn track_of(format: &dyn FormatReader, reading: Reading) -> Result<(Codec, u32, 
     let decoder = CODECS
         .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(!guessed))
         .map_err(|error| DecodeError::Unsupported(error.to_string()))?;
-    let header = Header {
-        sample_rate: 0,
-        channels: 0,
-        codec: decoder.codec_info().short_name.to_owned(),
-        declared_s: declared_s(track).filter(|_| !guessed),
-    };
+    let codec_name = decoder.codec_info().short_name.to_owned();
+    let header = Header::of_codec(codec_name, declared_s(track).filter(|_| !guessed));
     let codec = if parameters.codec == CODEC_ID_MP3 {
         Codec::Mp3(Box::new(FrameDecoder::whole(reading.mp3)?))
     } else {

@@ -1,6 +1,6 @@
 //! Why a file gives no audio.
 
-use super::frames::percent;
+use super::frames::percents_apart;
 
 /// Why a file gives no audio. `Display` is the reason that tables show.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum DecodeError {
     #[error("does not decode: {0}")]
     Broken(String),
     /// Too much of it does not decode.
-    #[error("{} of the frames do not decode (max_error_share is {})", percent(*share), percent(*max_error_share))]
+    #[error("{}", too_many_errors(*share, *max_error_share))]
     Errors {
         /// Share of frames that do not decode.
         share: f64,
@@ -40,7 +40,31 @@ pub enum DecodeError {
     /// The decoder, or the code after it, panicked.
     #[error("the decoder panicked ({0})")]
     Panicked(String),
+    /// Decodes to less than one column of features takes.
+    #[error(
+        "holds {duration_s:.3} s of audio, but a column of features takes {needed_s:.3} s ([features] pool and hop_length)"
+    )]
+    TooShort {
+        /// Decoded length in seconds.
+        duration_s: f64,
+        /// Least length in seconds.
+        needed_s: f64,
+    },
     /// Decodes to nothing.
     #[error("holds no audio")]
     Empty,
+}
+
+/// Returns the message of [`DecodeError::Errors`].
+fn too_many_errors(share: f64, max_error_share: f64) -> String {
+    let [share, allowed] = percents_apart(share, max_error_share);
+    format!("{share} of the frames do not decode (max_error_share is {allowed})")
+}
+
+impl DecodeError {
+    /// Returns whether a file may be usable with other settings: limits, or those of the transform.
+    #[must_use]
+    pub fn depends_on_settings(&self) -> bool {
+        matches!(self, Self::Errors { .. } | Self::TooLong { .. } | Self::TooShort { .. })
+    }
 }

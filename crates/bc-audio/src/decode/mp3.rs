@@ -48,7 +48,7 @@ impl Mp3File {
             let samples = u64::from(frames) * first.samples() as u64;
             samples.saturating_sub(trim.declared()) as f64 / f64::from(rate)
         });
-        let header = Header { sample_rate: 0, channels: 0, codec: "mp3".into(), declared_s };
+        let header = Header::of_codec("mp3".into(), declared_s);
         let file = Self {
             reader,
             decoder,

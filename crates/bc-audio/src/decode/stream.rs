@@ -19,7 +19,7 @@ pub(super) static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
 });
 
 /// The fields of a file's headers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Header {
     /// Sample rate in Hz.
     pub sample_rate: u32,
@@ -27,8 +27,20 @@ pub struct Header {
     pub channels: u32,
     /// Short name of the codec, such as `mp3`.
     pub codec: String,
-    /// Length in seconds, if the file declares it.
+    /// Length in seconds, if the file declares it. Ogg declares it by the positions of its pages, which count only where pages are
+    /// lost.
     pub declared_s: Option<f64>,
+    /// Whether the mark of the end is missing (Ogg): the file may be cut off, or recorded from a live stream. Known at the end.
+    pub end_is_missing: bool,
+    /// Share of the file's bytes behind the end of the audio that it declares (WAV, AIFF, FLAC, Ogg). Known at the end.
+    pub unused_share: f64,
+}
+
+impl Header {
+    /// Returns the header of a file before its first frame, which tells rate and channels.
+    pub(super) fn of_codec(codec: String, declared_s: Option<f64>) -> Self {
+        Self { codec, declared_s, ..Self::default() }
+    }
 }
 
 /// How a file is read.

@@ -99,6 +99,8 @@ fn inspection_of(
             let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
             inspection.declared_s = decoded.header.declared_s.map(rounded);
             inspection.duration_s = decoded.duration_s.map(rounded);
+            inspection.end_is_missing = decoded.header.end_is_missing;
+            inspection.unused_share = rounded(decoded.header.unused_share);
             inspection.peak = decoded.peak;
             inspection.rms = decoded.rms;
             inspection.packets = [decoded.frames.decoded, decoded.frames.failed];

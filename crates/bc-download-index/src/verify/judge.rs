@@ -18,6 +18,8 @@ pub struct Remarks {
     pub extensions: Vec<String>,
     /// Files that hold more audio than they declare.
     pub longer: Vec<String>,
+    /// Files that lack the mark of their end: they are cut off, or were recorded from a live stream.
+    pub without_end: Vec<String>,
     /// Files of which some frames do not decode, but too few to matter.
     pub damaged: Vec<String>,
     /// Files with equal bytes in two cliques or two splits.
@@ -94,6 +96,22 @@ impl<'a> Judge<'a> {
             remarks.longer.push(format!(
                 "{} ({path}) declares {declared:.1} s and holds {duration:.1} s, which are all used",
                 version.version_id
+            ));
+        }
+        if inspection.unused_share > self.config.missing_share {
+            remarks.longer.push(format!(
+                "{} ({path}): its audio ends after {:.1} s by its own account, and the {:.0} % of the file behind that are not used \
+                 (joined files, or an outdated header)",
+                version.version_id,
+                inspection.duration_s.unwrap_or_default(),
+                100.0 * inspection.unused_share
+            ));
+        }
+        if inspection.end_is_missing {
+            remarks.without_end.push(format!(
+                "{} ({path}) ends after {:.1} s without the mark of the end",
+                version.version_id,
+                inspection.duration_s.unwrap_or_default()
             ));
         }
         let [good, bad] = inspection.packets;
@@ -227,6 +245,21 @@ mod tests {
         }
         // If only the headers were read, both lengths are the declared one.
         let (_, remarks) = judged(Inspection { fast: true, ..inspection(83.8, 100.1) });
+        assert_eq!(remarks, Remarks::default());
+    }
+
+    #[test]
+    fn bytes_behind_the_audio_and_a_missing_end_get_remarks() {
+        let (version, remarks) = judged(Inspection { unused_share: 0.7, ..inspection(3.0, 3.0) });
+        assert_eq!(version.status, Status::Ok);
+        assert!(
+            remarks.longer[0].contains("after 3.0 s") && remarks.longer[0].contains("70 %"),
+            "{remarks:?}"
+        );
+        let (version, remarks) = judged(Inspection { end_is_missing: true, ..inspection(14.1, 14.1) });
+        assert_eq!(version.status, Status::Ok);
+        assert_eq!(remarks.without_end, ["v (v.mp3) ends after 14.1 s without the mark of the end"]);
+        let (_, remarks) = judged(Inspection { unused_share: 0.01, ..inspection(3.0, 3.0) });
         assert_eq!(remarks, Remarks::default());
     }
 

@@ -56,7 +56,7 @@ fn counts(figures: &Figures) -> String {
 }
 
 /// Returns the sections of the report: title and lines.
-fn sections(assembled: &Assembled) -> [(&'static str, &[String]); 6] {
+fn sections(assembled: &Assembled) -> [(&'static str, &[String]); 7] {
     let Assembled { figures, remarks, .. } = assembled;
     [
         ("Unusable files", &figures.faults),
@@ -64,6 +64,7 @@ fn sections(assembled: &Assembled) -> [(&'static str, &[String]); 6] {
         ("Equal bytes across cliques or splits", &remarks.crossing),
         ("Extensions that do not fit the codec", &remarks.extensions),
         ("Files longer than they declare", &remarks.longer),
+        ("Files without the mark of their end, which may be cut off", &remarks.without_end),
         ("Files of which some frames do not decode", &remarks.damaged),
     ]
 }

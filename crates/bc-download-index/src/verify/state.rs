@@ -67,6 +67,12 @@ pub struct Inspection {
     pub duration_s: Option<f64>,
     /// Seconds that the file declares.
     pub declared_s: Option<f64>,
+    /// Whether the mark of the end is missing (Ogg).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_is_missing: bool,
+    /// Share of the file's bytes behind the end of the audio.
+    #[serde(default)]
+    pub unused_share: f64,
     /// Largest magnitude.
     pub peak: Option<f32>,
     /// Root mean square.

@@ -5,6 +5,7 @@ mod index;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use bc_audio::CutOff;
 use bc_cli::saving::SaveTimer;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, AudioFile, Failure};
@@ -44,6 +45,8 @@ pub struct Added {
     pub already_present: usize,
     /// Files that could not be used.
     pub failed: Vec<Failure>,
+    /// Files that are cut off, with what they lack; they are embedded as they are.
+    pub cut_off: Vec<Failure>,
 }
 
 impl Added {
@@ -90,7 +93,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     interrupt::install("finishing these files; run the same command again to continue")?;
     let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
     let new = missing_files(&index, files, &mut added);
-    embed_new(&audio, request, &new, &mut index, &mut added)?;
+    embed_new(&audio, request, config.verify.missing_share, &new, &mut index, &mut added)?;
     files::require_used(added.new + added.already_present, &added.failed, path)?;
     Ok(added)
 }
@@ -127,6 +130,7 @@ fn missing_files(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added)
 fn embed_new(
     audio: &AudioEmbedder,
     request: &Request,
+    missing_share: f64,
     new: &[AudioFile],
     index: &mut GrowingIndex,
     added: &mut Added,
@@ -142,7 +146,11 @@ fn embed_new(
         for (file, embedded) in batch.iter().zip(audio.embed_all(&paths, request.windows)?) {
             bar.inc(1);
             match embedded.and_then(|embedded| Ok((embedded, files::content_hash(&file.path)?))) {
-                Ok((embedded, hash)) => pending.push(rows(file, embedded, &hash)),
+                Ok((embedded, hash)) => {
+                    let cut_off = CutOff::check(embedded.duration_s, embedded.declared_s, missing_share);
+                    added.cut_off.extend(cut_off.map(|lack| Failure::new(&file.path, lack.to_string())));
+                    pending.push(rows(file, embedded, &hash));
+                }
                 Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
             }
         }

@@ -138,6 +138,7 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
             config.eval.output
         ),
         (None, Some(out)) => {
+            require_table_name(&out)?;
             let request = catalogue::Request { audio: args.audio, windows, shard: args.shard.resolve()? };
             let added = catalogue::add(&config, &request, &out)?;
             bc_cli::println!("{}", describe_added(&added, &out));
@@ -160,6 +161,19 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Refuses a file name that promises a NumPy array: embeddings of audio files are a table.
+fn require_table_name(out: &Path) -> Result<()> {
+    if out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+        bail!(
+            "--out {}: embeddings of audio files are a Parquet file, with their ids; give --out {}, and --npy without a value \
+             to get embeddings.npy beside it",
+            out.display(),
+            out.with_extension("parquet").display()
+        );
+    }
+    Ok(())
 }
 
 fn describe_status(status: Status, path: &Path) -> String {
@@ -250,6 +264,9 @@ fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
 fn describe_added(added: &Added, path: &Path) -> String {
     for failure in &added.failed {
         bc_cli::eprintln!("failed: {}: {}", failure.file, failure.error);
+    }
+    for cut_off in &added.cut_off {
+        bc_cli::eprintln!("warning: {} {}; it was added as it is", cut_off.file, cut_off.error);
     }
     let already_present = match added.already_present {
         0 => String::new(),

@@ -104,6 +104,7 @@ fn write_corpus() {
         may_pass: false,
         source_hash: None,
         source,
+        settings: None,
     };
     let table = written(|path| {
         let path_next_to = PathBuf::from(path);

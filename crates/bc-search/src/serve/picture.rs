@@ -51,8 +51,7 @@ mod tests {
         let mut magnitude = vec![f16::from_f32(0.0); bins * frames];
         magnitude[..frames].fill(f16::from_f32(1.0));
         magnitude[frames..2 * frames].fill(f16::from_f32(0.0316));
-        let header =
-            bc_audio::decode::Header { sample_rate: 1, channels: 1, codec: String::new(), declared_s: None };
+        let header = bc_audio::decode::Header { sample_rate: 1, channels: 1, ..Default::default() };
         let features = Features {
             magnitude,
             frames,
