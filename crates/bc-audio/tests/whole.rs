@@ -231,7 +231,7 @@ fn ogg_page(flags: u8, position: u64, number: u32, packet: &[u8]) -> Vec<u8> {
     page.push((packet.len() % 255) as u8);
     page.extend(packet);
     let checksum = page.iter().fold(0u32, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| sum << 1 ^ (sum >> 31) * 0x04c1_1db7)
+        (0..8).fold(sum ^ (u32::from(*byte) << 24), |sum, _| (sum << 1) ^ ((sum >> 31) * 0x04c1_1db7))
     });
     page[22..26].copy_from_slice(&checksum.to_le_bytes());
     page
