@@ -123,6 +123,8 @@ pub struct IdentifyAnswer {
     pub works: Vec<WorkAnswer>,
     /// The probability that the index holds no version of the query's work; absent without a calibration.
     pub probability_of_none: Option<f64>,
+    /// What makes this answer less reliable: a recording that is very short, very long, or cut off.
+    pub warnings: Vec<String>,
 }
 
 /// A part of one recording and the part of the other that it matches, in seconds.

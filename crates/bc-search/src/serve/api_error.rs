@@ -1,11 +1,24 @@
 //! Error responses: the error, its remedy, and when to retry.
 
+use std::io;
+
 use axum::Json;
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// Seconds after which to retry a request for which there was no space.
+pub const FULL_DISK_RETRY_S: u64 = 30;
+/// The text of every internal error.
+const INTERNAL: &str = "the server failed at this request, and its log says why; tell who runs it";
+
+/// Whether there was no space for a file.
+fn is_full_disk(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.into_iter().any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
 
 /// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -49,11 +62,14 @@ impl ApiError {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body }
     }
 
-    /// An internal error (500), which is also logged with its causes.
+    /// An internal error (500; 503 if a disk is full). It is logged with its causes, which the answer leaves out, because they name
+    /// files of the server.
     pub fn internal(error: &anyhow::Error) -> Self {
-        let error = bc_cli::describe(error);
-        tracing::error!("{error}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+        tracing::error!("{}", bc_cli::describe(error));
+        if is_full_disk(error) {
+            return Self::busy("the server has no space for the file; try again later", FULL_DISK_RETRY_S);
+        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL)
     }
 }
 
@@ -72,5 +88,28 @@ impl IntoResponse for ApiError {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn internal_errors_name_no_file_and_a_full_disk_can_be_retried() {
+        let answer = |kind: io::ErrorKind| {
+            let failed: Result<(), io::Error> = Err(kind.into());
+            ApiError::internal(&failed.context("cannot write /music/index/audio/x.wav").unwrap_err())
+        };
+        let error = answer(io::ErrorKind::PermissionDenied);
+        assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!error.body.error.contains('/') && error.body.error.contains("log"), "{error:?}");
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let error = answer(kind);
+            assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(error.body.retry_after_s.is_some() && !error.body.error.contains('/'), "{error:?}");
+        }
     }
 }

@@ -127,11 +127,22 @@ impl HashCache {
         Ok(hash)
     }
 
-    /// The audio of an indexed recording.
+    /// The audio of an indexed recording. Without a content hash in the index it is not used: the index may be from somebody else and
+    /// name any file of this machine.
     ///
     /// # Errors
-    /// The audio is missing or has changed; the error names the recording but no path.
+    /// The audio is missing, has changed, or has no content hash in the index; the error names the recording but no path.
     pub fn audio_of(&self, row: &Row) -> Result<PathBuf, ApiError> {
+        if row.content_hash.is_empty() {
+            let file = file_name(&row.path);
+            return Err(ApiError::new(
+                StatusCode::GONE,
+                format!(
+                    "the index has no content hash of {file}, so that nobody knows whether its file is the indexed one; add it \
+                     again from its audio"
+                ),
+            ));
+        }
         let path = aligned::audio_with_hash(row, |path, now| self.hash_of(path, now));
         path.map_err(|error| ApiError::new(StatusCode::GONE, without_folder(&error, &row.path)))
     }
@@ -159,8 +170,7 @@ mod tests {
     use half::f16;
 
     fn features(bytes: usize) -> Arc<Features> {
-        let header =
-            bc_audio::decode::Header { sample_rate: 1, channels: 1, codec: String::new(), declared_s: None };
+        let header = bc_audio::decode::Header { sample_rate: 1, channels: 1, ..Default::default() };
         let magnitude = vec![f16::from_f32(0.0); bytes / 2];
         let file_frames = bc_audio::decode::Frames::default();
         Arc::new(Features { magnitude, frames: 1, duration_s: 1.0, header, file_frames })
@@ -187,6 +197,10 @@ mod tests {
         assert!(hashes.audio_of(&row).is_err());
         write("audio", 3000);
         assert!(hashes.audio_of(&row).is_ok());
+        // An index that names a file without a hash does not show that it was ever indexed.
+        let error = hashes.audio_of(&Row { content_hash: String::new(), ..row }).unwrap_err();
+        assert_eq!(error.status, StatusCode::GONE);
+        assert!(error.body.error.contains("no content hash of a.wav"), "{error:?}");
     }
 
     #[test]

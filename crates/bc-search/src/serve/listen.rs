@@ -1,4 +1,5 @@
-//! Serves a limited number of connections, with a time limit for headers, and finishes requests when the server stops.
+//! Serves a limited number of connections, with time limits for headers and for clients that do not read, and finishes requests
+//! when the server stops.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::sending::ImpatientStream;
 use super::state::State;
 
 /// Maximum number of connections; lower if the system allows fewer open files.
@@ -21,6 +23,9 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_REFUSALS: usize = 256;
 /// Time limit for the headers of each request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for which a client may read nothing of its answer. Browsers pause a recording that they have buffered far ahead; they
+/// then request the rest as a range.
+const MAX_READ_PAUSE: Duration = Duration::from_secs(30);
 /// Time limit for answers in progress when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval at which the server checks whether it should stop.
@@ -60,7 +65,7 @@ pub async fn serve(listener: TcpListener, router: Router, state: Arc<State>) -> 
                 let (router, state, stopping) = (router.clone(), state.clone(), stopping.clone());
                 tokio::spawn(async move {
                     state.metrics.connections.inc();
-                    connection(stream, router, stopping).await;
+                    connection(stream, router, stopping, MAX_READ_PAUSE).await;
                     state.metrics.connections.dec();
                     drop(slot);
                 });
@@ -99,8 +104,13 @@ fn max_connections() -> usize {
     })
 }
 
-/// Answers the requests of one connection; `stopping` is dropped at its end.
-async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Answers the requests of one connection, until its client reads nothing for `max_read_pause`; `stopping` is dropped at its end.
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+    max_read_pause: Duration,
+) {
     let served = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let service = TowerToHyperService::new(router.layer(axum::middleware::from_fn({
         let served = served.clone();
@@ -111,7 +121,8 @@ async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Rece
     })));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(ImpatientStream::new(stream, max_read_pause));
+    let mut connection = builder.serve_connection(stream, service);
     let mut is_stopping = *stopping.borrow();
     let ended = loop {
         let mut ended = pin!(std::future::poll_fn(|context| connection.poll_without_shutdown(context)));
@@ -125,7 +136,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Rece
         is_stopping = true;
         Pin::new(&mut connection).graceful_shutdown();
     };
-    let mut stream = connection.into_parts().io.into_inner();
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
     match ended {
         // A client that sent no request in time gets an error response, unless it has been answered before.
         Err(error) if error.is_timeout() && !served.load(std::sync::atomic::Ordering::Relaxed) => {
@@ -154,4 +165,26 @@ async fn refuse(mut stream: TcpStream, status: &str, why: &str) {
         Ok::<(), std::io::Error>(())
     };
     let _ = tokio::time::timeout(Duration::from_secs(2), sent).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn client_that_does_not_read_is_disconnected() {
+        let large = vec![7u8; 64 << 20];
+        let router = Router::new().route("/", axum::routing::get(|| async move { large }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let served = tokio::spawn(connection(stream, router, stopping, Duration::from_millis(300)));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        // The client keeps the connection open and reads nothing.
+        tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(rest.starts_with(b"HTTP/1.1 200") && rest.len() < 64 << 20, "{} bytes", rest.len());
+    }
 }

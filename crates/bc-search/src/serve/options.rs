@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use subtle::ConstantTimeEq;
 
 /// The secret that a client needs to add recordings.
@@ -36,6 +36,9 @@ impl std::fmt::Debug for Token {
         f.write_str("Token")
     }
 }
+
+/// Longest time to decode a file, in seconds; the configuration has the same limit.
+const MAX_DECODE_TIMEOUT_S: f64 = 1e6;
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -72,9 +75,86 @@ pub struct Options {
     pub calibration: Option<PathBuf>,
 }
 
+impl Options {
+    /// Checks values that would otherwise be found wrong by the first request, or by none.
+    ///
+    /// # Errors
+    /// A time that is too long to wait; an origin that no browser sends.
+    pub fn require_valid(&self) -> Result<()> {
+        ensure!(
+            self.decode_timeout_s <= MAX_DECODE_TIMEOUT_S,
+            "--decode-timeout {} is too long; give at most {MAX_DECODE_TIMEOUT_S} seconds",
+            self.decode_timeout_s
+        );
+        self.origins.iter().try_for_each(|origin| require_origin(origin))
+    }
+}
+
+/// Checks that browsers can send this origin, because others would never match.
+fn require_origin(origin: &str) -> Result<()> {
+    ensure!(
+        origin != "*",
+        "--allow-origin * would let every page of the web use this server; name each origin, such as https://music.example.org"
+    );
+    let is_letter = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+    let usual_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => ":",
+    };
+    let is_sent = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.chars().all(|letter| is_letter(letter) || "+-.".contains(letter))
+        && !authority.is_empty()
+        && !authority.starts_with(':')
+        && !authority.ends_with(':')
+        && !authority.ends_with(usual_port)
+        && authority.chars().all(|letter| is_letter(letter) || "-._:[]".contains(letter));
+    if !is_sent {
+        bail!(
+            "--allow-origin {origin:?} is not an origin as browsers send it: scheme, host, and the port unless it is the usual one, in \
+             lower case and without a path or `/` at the end, such as https://music.example.org or http://10.0.0.5:8080"
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn origins_are_those_that_browsers_send() {
+        for valid in [
+            "https://music.example.org",
+            "http://localhost:8080",
+            "http://[::1]:3000",
+            "https://10.0.0.5",
+            "chrome-extension://abcdef",
+        ] {
+            require_origin(valid).unwrap();
+        }
+        for wrong in [
+            "*",
+            "",
+            "null",
+            "music.example.org",
+            "https://",
+            "https://music.example.org/",
+            "https://music.example.org/page",
+            "https://Music.example.org",
+            "HTTPS://music.example.org",
+            "https://music.example.org:443",
+            "http://music.example.org:80",
+            "https://music.example.org:",
+            "https://music.example.org\n",
+            "https://me@music.example.org",
+            "https://m\u{fc}sic.example.org",
+        ] {
+            let error = require_origin(wrong).unwrap_err().to_string();
+            assert!(error.contains("https://music.example.org"), "{error}");
+        }
+    }
 
     #[test]
     fn a_bearer_token_must_match_completely() {

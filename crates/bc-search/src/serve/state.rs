@@ -43,6 +43,8 @@ pub struct State {
     pub adding: Mutex<()>,
     /// Held while a newer generation is opened.
     refreshing: Mutex<()>,
+    /// Share of its declared length that a recording may lack before its sender is warned.
+    pub missing_share: f64,
     /// Absolute path of the index.
     pub index: PathBuf,
     searcher: RwLock<Arc<Searcher>>,
@@ -77,6 +79,7 @@ impl State {
             works: Mutex::default(),
             adding: Mutex::default(),
             refreshing: Mutex::default(),
+            missing_share: config.verify.missing_share,
             index: std::path::absolute(path)?,
             searcher: RwLock::new(Arc::new(searcher)),
             metrics,

@@ -4,6 +4,10 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,10 +17,11 @@ use axum::extract::Request;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use prometheus::IntGauge;
 use tokio::io::AsyncWriteExt;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, FULL_DISK_RETRY_S};
 use super::options::Options;
 use super::queue::Queue;
 
@@ -24,6 +29,9 @@ use super::queue::Queue;
 const MAX_OVERHEAD: u64 = 64 << 10;
 /// Maximum size of a text field in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
+/// Maximum number of bytes that have arrived and belong to no content of a field: what precedes the first field, headers of fields,
+/// and pieces on their way. The parser keeps them in memory.
+const MAX_UNPARSED: u64 = 256 << 10;
 /// Maximum pause of a sender.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// A form must arrive within this time plus the time of its bytes at [`MIN_BYTES_PER_S`].
@@ -36,7 +44,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// The folder of uploaded files, with its limits.
 pub struct Spool {
     folder: PathBuf,
-    _temporary: Option<tempfile::TempDir>,
+    /// The folder, if it was made for this server.
+    temporary: Mutex<Option<tempfile::TempDir>>,
     max_file_bytes: u64,
     max_total_bytes: u64,
     used: IntGauge,
@@ -59,7 +68,13 @@ impl Spool {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let (max_file_bytes, max_total_bytes) = (options.max_file_bytes, options.max_spool_bytes);
-        Ok(Self { folder, _temporary: temporary, max_file_bytes, max_total_bytes, used })
+        let temporary = Mutex::new(temporary);
+        Ok(Self { folder, temporary, max_file_bytes, max_total_bytes, used })
+    }
+
+    /// Removes the folder if it was made for this server, whoever still shares the spool.
+    pub fn remove(&self) {
+        drop(self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -167,19 +182,80 @@ pub async fn form(
         discard_body(request);
         return Err(error);
     }
+    let unparsed = Unparsed::default();
+    let request = request.map(|body| Body::new(LimitedBody { body, unparsed: unparsed.clone() }));
     let mut multipart: Multipart =
         request.extract().await.map_err(|error: axum::extract::multipart::MultipartRejection| {
             ApiError::bad_request(format!("the form cannot be read: {}", error.body_text()))
         })?;
-    match read_fields(&mut multipart, spool, (files, texts)).await {
+    let timer = TransferTimer { started: Instant::now(), bytes: 0, unparsed: unparsed.clone() };
+    match read_fields(&mut multipart, spool, (files, texts), timer).await {
         Ok(form) => Ok(form),
         Err(error) => {
             // Does not wait for a sender that is too slow.
             if error.status != StatusCode::REQUEST_TIMEOUT {
-                tokio::spawn(tokio::time::timeout(DRAIN_TIME, discard_fields(multipart)));
+                tokio::spawn(tokio::time::timeout(DRAIN_TIME, discard_fields(multipart, unparsed)));
             }
             Err(error)
         }
+    }
+}
+
+/// Bytes of a form that have arrived, but have not left the parser as content of a field.
+#[derive(Clone, Default)]
+struct Unparsed(Arc<AtomicU64>);
+
+impl Unparsed {
+    fn arrived(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn parsed(&self, bytes: usize) {
+        self.0.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn require_few(&self) -> Result<(), ApiError> {
+        if self.0.load(Ordering::Relaxed) <= MAX_UNPARSED {
+            return Ok(());
+        }
+        let text = format!("the form has more than {} kB outside of its fields", MAX_UNPARSED >> 10);
+        Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+    }
+}
+
+/// The body of a form; reading it fails when the parser holds too much of it in memory.
+struct LimitedBody {
+    body: Body,
+    unparsed: Unparsed,
+}
+
+impl HttpBody for LimitedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.unparsed.arrived(bytes.len());
+            if let Err(error) = self.unparsed.require_few() {
+                // The rest does not go through the parser.
+                let rest = std::mem::take(&mut self.body);
+                tokio::spawn(tokio::time::timeout(DRAIN_TIME, discard_all(rest)));
+                return Poll::Ready(Some(Err(axum::Error::new(error.body.error))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -214,21 +290,23 @@ pub fn discard_body(request: Request) {
 
 async fn discard_all(body: Body) {
     let mut body = std::pin::pin!(body);
-    while let Some(Ok(_)) =
-        std::future::poll_fn(|context| hyper::body::Body::poll_frame(body.as_mut(), context)).await
-    {}
+    while let Some(Ok(_)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {}
 }
 
-async fn discard_fields(mut multipart: Multipart) {
+async fn discard_fields(mut multipart: Multipart, unparsed: Unparsed) {
     while let Ok(Some(mut field)) = multipart.next_field().await {
-        while let Ok(Some(_)) = field.chunk().await {}
+        while let Ok(Some(chunk)) = field.chunk().await {
+            unparsed.parsed(chunk.len());
+        }
     }
 }
 
-/// Checks that the bytes of a form arrive fast enough.
+/// Checks that the bytes of a form arrive fast enough, and that they are those of its fields.
 struct TransferTimer {
     started: Instant,
+    /// Bytes of the fields' content.
     bytes: u64,
+    unparsed: Unparsed,
 }
 
 impl TransferTimer {
@@ -239,12 +317,12 @@ impl TransferTimer {
         let limit = BASE_TIME + Duration::from_secs(self.bytes / MIN_BYTES_PER_S);
         let left = limit.saturating_sub(self.started.elapsed()).min(MAX_PAUSE);
         match tokio::time::timeout(left, incoming).await {
-            Ok(received) => received.map_err(|error| {
-                ApiError::bad_request(format!(
-                    "the form is incomplete or cannot be read: {}",
-                    error.body_text()
-                ))
-            }),
+            Ok(Ok(received)) => Ok(received),
+            Ok(Err(error)) => {
+                self.unparsed.require_few()?;
+                let text = format!("the form is incomplete or cannot be read: {}", error.body_text());
+                Err(ApiError::bad_request(text))
+            }
             Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 format!(
@@ -255,15 +333,25 @@ impl TransferTimer {
             )),
         }
     }
+
+    /// The next piece of a field's content; `None` at its end.
+    async fn next_chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
+        let chunk = self.next(field.chunk()).await?;
+        if let Some(chunk) = &chunk {
+            self.bytes += chunk.len() as u64;
+            self.unparsed.parsed(chunk.len());
+        }
+        Ok(chunk)
+    }
 }
 
 async fn read_fields(
     multipart: &mut Multipart,
     spool: &Spool,
     (files, texts): (&[&str], &[&str]),
+    mut timer: TransferTimer,
 ) -> Result<Form, ApiError> {
     let mut form = Form::default();
-    let mut timer = TransferTimer { started: Instant::now(), bytes: 0 };
     while let Some(field) = timer.next(multipart.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         if form.files.contains_key(&name) || form.texts.contains_key(&name) {
@@ -287,8 +375,7 @@ async fn read_fields(
 
 async fn read_text(mut field: Field<'_>, timer: &mut TransferTimer) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = timer.next(field.chunk()).await? {
-        timer.bytes += chunk.len() as u64;
+    while let Some(chunk) = timer.next_chunk(&mut field).await? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_TEXT_BYTES {
             return Err(ApiError::bad_request(format!("a text may have at most {MAX_TEXT_BYTES} bytes")));
@@ -305,14 +392,13 @@ async fn read_file(
     let name = display_name(field.file_name().unwrap_or_default());
     let full = |error: std::io::Error| {
         tracing::error!("cannot write to {}: {error}", spool.folder.display());
-        ApiError::busy("the server has no space for the file; try again later", 30)
+        ApiError::busy("the server has no space for the file; try again later", FULL_DISK_RETRY_S)
     };
     let temporary = tempfile::Builder::new().prefix("upload-").tempfile_in(&spool.folder).map_err(full)?;
     let (file, path) = temporary.into_parts();
     let mut writer = tokio::fs::File::from_std(file);
     let mut reservation = SpoolReservation { used: spool.used.clone(), bytes: 0 };
-    while let Some(chunk) = timer.next(field.chunk()).await? {
-        timer.bytes += chunk.len() as u64;
+    while let Some(chunk) = timer.next_chunk(&mut field).await? {
         reservation.grow(chunk.len() as u64, spool.max_total_bytes)?;
         if reservation.bytes > spool.max_file_bytes {
             return Err(too_large(&name, spool.max_file_bytes));

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::stage;
@@ -20,10 +20,29 @@ impl Server {
     /// Starts a server for the index `index` in `folder`.
     pub fn start(folder: &Path, index: &str, args: &[&str]) -> Self {
         let spool = folder.join("spool");
-        let serve_args = ["serve", index, "--listen", "127.0.0.1:0", "--spool"];
         let spool_text = spool.to_string_lossy();
-        let args = [&serve_args[..], &[&spool_text], args].concat();
-        let mut child = stage(folder, &args).stdout(Stdio::piped()).spawn().unwrap();
+        let args = [&["--spool", &spool_text], args].concat();
+        Self::start_command(folder, index, &args, |_| {}, spool.clone())
+    }
+
+    /// As [`Server::start`], with a spool that the server makes in the folder `temporary` and must remove.
+    pub fn start_with_own_spool(folder: &Path, index: &str, args: &[&str], temporary: &Path) -> Self {
+        let set_folder = |command: &mut Command| {
+            command.env("TMPDIR", temporary);
+        };
+        Self::start_command(folder, index, args, set_folder, temporary.to_owned())
+    }
+
+    fn start_command(
+        folder: &Path,
+        index: &str,
+        args: &[&str],
+        adjust: impl FnOnce(&mut Command),
+        spool: PathBuf,
+    ) -> Self {
+        let mut command = stage(folder, &[&["serve", index, "--listen", "127.0.0.1:0"], args].concat());
+        adjust(&mut command);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();

@@ -46,8 +46,15 @@ async function identify(turn, file) {
   showWorks(answer);
 }
 
+// What makes an answer less reliable.
+function showWarnings(warnings) {
+  byId("warnings").textContent = warnings.map(warning => `${warning}.`).join(" ");
+  byId("warnings").hidden = !warnings.length;
+}
+
 function showWorks(answer) {
   byId("answer-title").textContent = answer.query.name;
+  showWarnings(answer.warnings);
   const best = answer.works[0], none = answer.probability_of_none;
   const name = work => work.recording.work || work.recording.title || work.recording.file;
   byId("verdict").textContent = none === null
@@ -125,6 +132,7 @@ async function compareFiles(turn, a, b) {
   if (turn !== page.turn) return;
   showStatus("");
   byId("answer-title").textContent = `${a.name} and ${b.name}`;
+  showWarnings([]);
   const kind = { "same-audio": "The same file", "near-identical": "The same recording", "same-work": "Versions of one work", unsure: "Perhaps versions of one work", other: "Probably of two works" }[comparison.kind];
   byId("verdict").textContent = comparison.probability == null
     ? `${kind ? `${kind}. ` : ""}Score ${comparison.score.toFixed(3)}; there is no calibration to compute a probability.`

@@ -33,14 +33,19 @@ pub struct AddForm {
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
     /// Title. If not given, a new recording gets the name of the file, and one that the index holds keeps its title.
+    #[schema(value_type = String, required = false)]
     title: Option<String>,
     /// Performer.
+    #[schema(value_type = String, required = false)]
     performer: Option<String>,
     /// The work that it is a version of.
+    #[schema(value_type = String, required = false)]
     work: Option<String>,
     /// International Standard Recording Code.
+    #[schema(value_type = String, required = false)]
     isrc: Option<String>,
     /// International Standard Musical Work Code.
+    #[schema(value_type = String, required = false)]
     iswc: Option<String>,
 }
 
@@ -120,6 +125,8 @@ fn add_file(
     title_is_file_name: bool,
 ) -> Result<AddAnswer, ApiError> {
     let internal = |error: anyhow::Error| ApiError::internal(&error);
+    // Another process may just have removed this recording.
+    state.refresh().map_err(internal)?;
     let searcher = state.searcher();
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
@@ -128,9 +135,12 @@ fn add_file(
     let compare = searcher.index.manifest.compare.clone();
     let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
     empty.compare.clone_from(&compare);
+    // A recording that the index already holds is not decoded.
     if let Some(old) = row_with_content(&searcher, &content).map_err(internal)? {
-        // A recording that the index already holds is not decoded.
-        return update_present(state, empty, row, &old, title_is_file_name).map_err(internal);
+        let answer = update_present(state, &empty, file, (row.clone(), title_is_file_name), &old);
+        if let Some(answer) = answer.map_err(internal)? {
+            return Ok(answer);
+        }
     }
     let features = state.feature_cache.uploaded_with_hash(audio, file, &row.content_hash)?;
     let short = compare.as_ref().map(Windows::from_comparison).transpose().map_err(internal)?;
@@ -140,19 +150,19 @@ fn add_file(
     let addition = addition(row, embedded).map_err(|error| {
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name))
     })?;
-    let outcome = store_and_add(state, file, addition, empty).map_err(internal)?;
-    state.refresh().map_err(internal)?;
+    let id = store_and_add(state, file, addition, empty).map_err(internal)?;
     let searcher = state.searcher();
     let recordings = searcher.index.len();
-    let (status, id) = match outcome {
-        (AddOutcome::Added | AddOutcome::Replaced, id) => ("added", Some(id)),
-        // Added by another process meanwhile.
-        (AddOutcome::AlreadyPresent | AddOutcome::PathConflict, _) => {
-            let present = row_with_content(&searcher, &content).map_err(internal)?;
-            ("there", present.map(|row| id_of(&row.path)))
-        }
+    if id.is_some() {
+        return Ok(AddAnswer { status: "added".to_owned(), id, updated: false, recordings });
+    }
+    // Added by another process meanwhile.
+    let Some(present) = row_with_content(&searcher, &content).map_err(internal)? else {
+        let text =
+            format!("{} was not added, because another process changed the index; try again", file.name);
+        return Err(ApiError::busy(text, 1));
     };
-    Ok(AddAnswer { status: status.to_owned(), id, updated: false, recordings })
+    Ok(AddAnswer { status: "there".to_owned(), id: Some(id_of(&present.path)), updated: false, recordings })
 }
 
 /// The row of the recording with this content, if the index holds it.
@@ -165,54 +175,83 @@ fn row_with_content(searcher: &Searcher, content: &[u8; 16]) -> Result<Option<Ro
         .transpose()
 }
 
-/// Gives a recording that the index already holds the metadata that were sent.
+/// Gives a recording that the index already holds the metadata that were sent, and its audio if the server has lost it; `None` if
+/// another process has just removed the recording.
 fn update_present(
     state: &State,
-    empty: Manifest,
-    row: Row,
+    empty: &Manifest,
+    file: &Uploaded,
+    (row, title_is_file_name): (Row, bool),
     old: &Row,
-    title_is_file_name: bool,
-) -> Result<AddAnswer> {
+) -> Result<Option<AddAnswer>> {
     let item = Item { path: PathBuf::from(&old.path), row, title_is_file_name, work_is_folder: false };
     let row = item.updated(old);
     let mut updated = false;
     if row != *old {
         let update = RowUpdate { old: old.clone(), row };
-        let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(&[update])?;
-        updated = outcomes == [UpdateOutcome::Updated];
+        let outcomes =
+            Adder::open(&state.index, empty.clone(), ConflictPolicy::KeepOld)?.update(&[update])?;
         state.refresh()?;
+        if outcomes == [UpdateOutcome::Gone] {
+            return Ok(None);
+        }
+        updated = outcomes == [UpdateOutcome::Updated];
+    }
+    let stored = Path::new(&old.path);
+    if stored.parent() == Some(&audio_folder(&state.index)) {
+        let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        store(file, stored, &old.content_hash)?;
     }
     let recordings = state.searcher().index.len();
-    Ok(AddAnswer { status: "there".to_owned(), id: Some(id_of(&old.path)), updated, recordings })
+    Ok(Some(AddAnswer { status: "there".to_owned(), id: Some(id_of(&old.path)), updated, recordings }))
 }
 
-/// Stores the audio under its content hash and adds the recording; audio that was already present is not stored.
+/// Stores the audio under its content hash, adds the recording, and returns its id; audio that was already present has none, and is not
+/// stored.
 fn store_and_add(
     state: &State,
     file: &Uploaded,
     mut addition: Addition,
     empty: Manifest,
-) -> Result<(AddOutcome, String)> {
+) -> Result<Option<String>> {
     let row = &mut addition.row;
     let stored = storage_path(&state.index, &row.content_hash, &file.name);
+    let content = Key::from_row(row).content;
     // One at a time: of two requests with the same file, the second must not remove the file that the first has stored.
     let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
-    let was_stored = stored.exists();
-    // An existing file has this content. Writing it again would change its time, so that it would be hashed again.
-    if !was_stored {
-        let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
-        atomic::write_with(&stored, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
-    }
+    let is_new = store(file, &stored, &row.content_hash)?;
     (row.bytes, row.modified_ns) = size_and_time(&stored);
     row.path = stored.to_string_lossy().into_owned();
-    let id = id_of(&row.path);
-    let outcome = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
-        .and_then(|mut adder| adder.add(vec![addition]))
-        .map(|outcomes| outcomes.first().copied().unwrap_or(AddOutcome::AlreadyPresent));
-    if !matches!(outcome, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_stored {
+    let path = row.path.clone();
+    let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
+        .and_then(|mut adder| adder.add(vec![addition]));
+    let refreshed = state.refresh();
+    if matches!(outcomes.as_deref(), Ok([AddOutcome::Added | AddOutcome::Replaced])) {
+        return refreshed.map(|()| Some(id_of(&path)));
+    }
+    // Another server may have added the recording with the same file.
+    let searcher = state.searcher();
+    let is_used = || Ok(row_with_content(&searcher, &content)?.is_some_and(|row| row.path == path));
+    if is_new && matches!(refreshed.and_then(|()| is_used()), Ok(false)) {
         let _ = std::fs::remove_file(&stored);
     }
-    Ok((outcome?, id))
+    outcomes.map(|_| None)
+}
+
+/// Stores an uploaded file, unless the one that is stored there has the same content; returns whether there was no file.
+fn store(file: &Uploaded, stored: &Path, content_hash: &str) -> Result<bool> {
+    let is_new = !stored.exists();
+    // Writing the same content again would change the file's time, so that it would be hashed again.
+    if is_new || fingerprint::of_file(stored)? != content_hash {
+        let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
+        atomic::write_with(stored, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
+    }
+    Ok(is_new)
+}
+
+/// The folder where uploaded audio is stored.
+fn audio_folder(index: &Path) -> PathBuf {
+    index.join("audio")
 }
 
 /// The path where uploaded audio is stored: `audio/` in the index, the content hash, and the extension of its name if that is an
@@ -221,7 +260,7 @@ fn storage_path(index: &Path, content_hash: &str, name: &str) -> PathBuf {
     let extension =
         Path::new(name).extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
     let extension = extension.filter(|extension| bc_audio::EXTENSIONS.contains(&extension.as_str()));
-    index.join("audio").join(format!("{content_hash}.{}", extension.as_deref().unwrap_or("bin")))
+    audio_folder(index).join(format!("{content_hash}.{}", extension.as_deref().unwrap_or("bin")))
 }
 
 #[cfg(test)]

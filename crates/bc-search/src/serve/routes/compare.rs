@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
+use axum::http::StatusCode;
 use bc_audio::Features;
 use bc_calibration::{Calibration, PairKind};
 use bc_embed::recording::AudioEmbedder;
@@ -36,11 +36,13 @@ pub struct CompareForm {
     #[schema(value_type = String, format = Binary)]
     a: Vec<u8>,
     /// The other recording, unless `recording` is given.
-    #[schema(value_type = Option<String>, format = Binary)]
+    #[schema(value_type = String, format = Binary, required = false)]
     b: Option<Vec<u8>>,
     /// The id of a recording of the index.
+    #[schema(value_type = String, required = false)]
     recording: Option<String>,
     /// 1 to get pictures of both.
+    #[schema(value_type = usize, required = false, minimum = 0, maximum = 1)]
     pictures: Option<usize>,
 }
 
@@ -165,7 +167,7 @@ fn score<'a>(
 fn score_error(error: &anyhow::Error, a: &Uploaded, other: &OtherRecording) -> ApiError {
     match other {
         OtherRecording::Indexed(row) if format!("{error:#}").contains(&row.path) => {
-            ApiError::internal(&anyhow!(without_folder(error, &row.path)))
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, without_folder(error, &row.path))
         }
         OtherRecording::Uploaded(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => {
             unusable_file(error, b)

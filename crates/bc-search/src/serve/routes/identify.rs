@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::compare::MAX_ALIGNED_S;
 use crate::aligned;
-use crate::answer::Query;
+use crate::answer::query::{self, Query};
 use crate::serve::answers::{IdentifyAnswer, SentFile, WorkAnswer};
 use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::feature_cache::unusable_file;
@@ -30,8 +30,10 @@ pub struct IdentifyForm {
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
     /// Number of works of the answer, 1 to 100; 10 if not given.
+    #[schema(value_type = usize, required = false, minimum = 1, maximum = 100)]
     k: Option<usize>,
     /// Number of the first works that are aligned with the query, 0 to 5; 0 if not given.
+    #[schema(value_type = usize, required = false, minimum = 0, maximum = 5)]
     align: Option<usize>,
 }
 
@@ -74,6 +76,10 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     let embedded = audio.embed_features_compared(file.path(), &features, None, short);
     let EmbeddedWithWindows { embedded, tempi } = embedded.map_err(|error| unusable_file(&error, file))?;
     let duration_s = embedded.duration_s;
+    let warnings = query::warnings(duration_s, embedded.declared_s, state.missing_share)
+        .into_iter()
+        .map(|warning| format!("{} {warning}", file.name));
+    let warnings = warnings.collect();
     let query = Query { tempi, ..Query::from_embedded(&file.name, embedded, content_hash.clone()) };
     let answer = searcher.answer(&[query]).map_err(internal)?.pop();
     let answer = answer.ok_or_else(|| internal(anyhow::anyhow!("a query without an answer")))?;
@@ -100,5 +106,6 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
         query: SentFile { name, duration_s, content_hash },
         works: work_answers,
         probability_of_none: answer.probability_of_none,
+        warnings,
     })
 }

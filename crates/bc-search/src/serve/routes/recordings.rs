@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State as Extracted};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
@@ -20,13 +21,21 @@ use crate::serve::state::State;
 /// # Errors
 /// There is no such recording.
 pub fn row_of(state: &State, id: &str) -> Result<Row, ApiError> {
-    let not_found = || ApiError::not_found("there is no recording with this id; /works lists them");
     let is_valid = id.len() == 16 && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let hash = u64::from_str_radix(id, 16).ok().filter(|_| is_valid).ok_or_else(not_found)?;
+    let hash = u64::from_str_radix(id, 16).ok().filter(|_| is_valid).ok_or_else(no_recording)?;
     let searcher = state.searcher();
     let index = &searcher.index;
     let found = index.of_path_hash(hash).next();
-    index.row(found.ok_or_else(not_found)?).map_err(|error| ApiError::internal(&error))
+    index.row(found.ok_or_else(no_recording)?).map_err(|error| ApiError::internal(&error))
+}
+
+fn no_recording() -> ApiError {
+    ApiError::not_found("there is no recording with this id; /works lists them")
+}
+
+/// The id in a path; one that is not even UTF-8 is no recording's.
+fn id_in(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    path.map(|Path(id)| id).map_err(|_| no_recording())
 }
 
 /// The index entry of a recording.
@@ -38,8 +47,9 @@ pub fn row_of(state: &State, id: &str) -> Result<Row, ApiError> {
 )]
 pub async fn recording(
     Extracted(state): Extracted<Arc<State>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<IndexedRecording>, ApiError> {
+    let id = id_in(id)?;
     run_blocking(move || Ok(IndexedRecording::from_row(&state, &row_of(&state, &id)?))).await.map(Json)
 }
 
@@ -59,14 +69,17 @@ pub async fn recording(
 )]
 pub async fn audio(
     Extracted(state): Extracted<Arc<State>>,
-    Path(id): Path<String>,
-    request: Request,
+    id: Result<Path<String>, PathRejection>,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
     if !state.options.audio {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "this server does not serve audio (--no-audio)"));
     }
-    let path = run_blocking(move || state.hashes.audio_of(&row_of(&state, &id)?));
-    let Ok(response) = ServeFile::new(path.await?).oneshot(request).await;
+    let id = id_in(id)?;
+    let path = run_blocking(move || state.hashes.audio_of(&row_of(&state, &id)?)).await?;
+    let bytes = tokio::fs::metadata(&path).await.map_or(0, |file| file.len());
+    widen_long_suffix(request.headers_mut(), bytes);
+    let Ok(response) = ServeFile::new(path).oneshot(request).await;
     let mut response = response.map(Body::new);
     // A browser must not execute the file, whatever its name.
     let audio = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -76,6 +89,17 @@ pub async fn audio(
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     }
     Ok(response.into_response())
+}
+
+/// Makes a range of more last bytes than the file has a range of the whole file (RFC 9110), which [`ServeFile`] would refuse.
+fn widen_long_suffix(headers: &mut HeaderMap, bytes: u64) {
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let Some(last) = range.and_then(|range| range.trim().strip_prefix("bytes=-")) else { return };
+    let is_number = !last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit());
+    // A number that does not fit is larger than any file.
+    if bytes > 0 && is_number && last.parse::<u64>().map_or(true, |last| last > bytes) {
+        headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-"));
+    }
 }
 
 fn is_audio_type(kind: &str) -> bool {

@@ -37,6 +37,7 @@ pub struct WorksQuery {
     #[serde(default)]
     offset: usize,
     /// Number of works of the answer, 1 to 200; 50 if not given.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
 }
 
