@@ -176,6 +176,10 @@ impl KnownFiles {
         if inspection.fast || inspection.temporary || inspection.unread || inspection.error.is_some() {
             return None;
         }
+        // What only few files have.
+        if inspection.end_is_missing || inspection.unused_share > 0.0 {
+            return None;
+        }
         let codec = inspection.codec.as_ref()?;
         let known = self.codecs.iter().position(|known| known == codec);
         let codec = known.unwrap_or_else(|| {
@@ -383,6 +387,8 @@ mod tests {
             Inspection { hash: Some("+0ff".repeat(8)), ..good.clone() },
             Inspection { channels: Some(256), ..good.clone() },
             Inspection { fast: true, ..good.clone() },
+            Inspection { end_is_missing: true, ..good.clone() },
+            Inspection { unused_share: 0.5, ..good.clone() },
             Inspection::unread("EIO"),
         ];
         let mut known = KnownFiles::default();
