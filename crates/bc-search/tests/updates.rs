@@ -480,7 +480,10 @@ fn recordings_are_listed_as_table_csv_and_json() {
     assert_eq!(records.len(), 2);
     assert_eq!([&records[0][1], &records[0][3], &records[0][8]], ["Zero, one", "W0", "{\"label\":\"blue\"}"]);
     let rows = common::answers(path, &["list", "--index", "i", "--json", "--work", "W0"]);
-    assert_eq!((rows.len(), &rows[0]["title"], &rows[0]["extra"]["label"]), (1, &"Zero, one".into(), &"blue".into()));
+    assert_eq!(
+        (rows.len(), &rows[0]["title"], &rows[0]["extra"]["label"]),
+        (1, &"Zero, one".into(), &"blue".into())
+    );
     let output = run(path, &["list", "--index", "i", "--work", "W0", "W9"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(3) && stderr.contains("no recording with --work W9"), "{stderr}");
