@@ -32,8 +32,8 @@ fn mapped_and_loaded_features_train_alike() {
     let mapped = loss();
     // A file of the right size that holds something else is made again, with a run that begins anew and with one that goes on.
     let run = folder.path().join("run");
-    let file = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path());
-    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "f16")).unwrap();
+    let mut files = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|end| end == "f16")).unwrap();
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, vec![0; whole.len()]).unwrap();
     for name in ["checkpoints", "metrics.jsonl"] {
