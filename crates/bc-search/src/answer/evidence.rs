@@ -3,7 +3,7 @@
 use bc_calibration::{Calibration, Cohort, Evidence, UnexaminedWorks};
 
 use super::candidates::Candidate;
-use super::cohort::CohortScores;
+use super::cohort_scores::CohortScores;
 use super::query::Query;
 use super::works::Work;
 use crate::index::Recording;

@@ -3,6 +3,7 @@
 mod alignment;
 mod candidates;
 mod cohort;
+mod cohort_scores;
 mod evidence;
 pub mod query;
 mod searcher;

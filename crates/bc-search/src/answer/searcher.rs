@@ -14,7 +14,8 @@ use bc_retrieval::Sides;
 use rayon::prelude::*;
 
 use super::candidates::{Candidate, CandidateFinder, Candidates};
-use super::cohort::{CohortScores, IndexCohort};
+use super::cohort::IndexCohort;
+use super::cohort_scores::CohortScores;
 use super::evidence::{GroupedCandidates, QueryEvidence, WorkEvidence};
 use super::query::{self, Query};
 use super::windows::{self, QueryWindows};
